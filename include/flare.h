@@ -1,0 +1,268 @@
+/* flare.h - the C interface of libflare: nnU-Net inside your program.
+ *
+ * Research software, not a medical device.
+ *
+ *     flare_model *model = NULL;
+ *     if (flare_model_open(&model, "abdomen.onnx", NULL) != FLARE_OK)
+ *         puts(flare_last_error());
+ *     flare_volume ct = FLARE_VOLUME_INIT;
+ *     ct.data = voxels;  ct.dtype = FLARE_INT16;       // x varies fastest
+ *     ct.size[0] = 512;  ct.size[1] = 512;  ct.size[2] = 168;
+ *     ct.spacing[0] = ct.spacing[1] = 0.7;  ct.spacing[2] = 2.0;
+ *     flare_segment(labels, FLARE_UINT8, 512 * 512 * 168, model, &ct, NULL);
+ *     flare_model_free(model);
+ *
+ * Conventions
+ *   Status    Every function that can fail returns a flare_status: 0 for success, a
+ *             negative code otherwise; flare_last_error() then explains it.
+ *   Strings   are UTF-8 and NUL-terminated. A char* that a function gives through a
+ *             char** belongs to the caller, who returns it with flare_free().
+ *   Options   structs start with struct_size, set by their _INIT macro or _init
+ *             function; every other field may stay 0, which means the default.
+ *             A NULL options pointer means all defaults. Fields are only ever appended, so
+ *             that a library takes the structs of older programs, and those of newer ones as
+ *             long as they set no field it does not know (else FLARE_ERR_VERSION).
+ *   Voxels    x varies fastest, then y, z, channel. Sizes, spacings and directions are
+ *             in the order x, y, z, positions in millimetres in the LPS system, as in
+ *             ITK and DICOM. Buffers are aligned to their element type.
+ *   Threads   Every function may be called from any thread. Calls on one model wait for
+ *             each other in turn; different models run side by side. Callbacks must return
+ *             normally: no exception and no longjmp may leave them.
+ *   Processes The library must not be unloaded (dlclose is a no-op), and cannot be used
+ *             in a child made by fork() without exec(): calls there return
+ *             FLARE_ERR_FORKED. flare_last_error, _status_name, _api_version, _version, _free
+ *             and the _init functions work everywhere.
+ *   Silence   The library prints nothing, writes no file it was not asked for, installs
+ *             no signal handler of its own beyond those of the Go runtime, and reads one
+ *             environment variable: FLARE_ONNXRUNTIME, the path of the ONNX Runtime
+ *             library or of the folder that holds it, used when there is none beside
+ *             libflare.
+ */
+#ifndef FLARE_H
+#define FLARE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define FLARE_API __attribute__((visibility("default")))
+#else
+#define FLARE_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Version of this interface; equal to flare_api_version() of a library that fits. */
+#define FLARE_API_VERSION 1
+
+/* ------------------------------------------------------------------ status ------- */
+
+typedef int32_t flare_status;
+
+enum {
+    FLARE_OK              = 0,
+    FLARE_ERR_INTERNAL    = -1,  /* a defect in the library                            */
+    FLARE_ERR_ARGUMENT    = -2,  /* a value given by the caller is wrong               */
+    FLARE_ERR_HANDLE      = -3,  /* a handle is stale, zero or not the library's       */
+    FLARE_ERR_NOT_FOUND   = -4,  /* a file or folder does not exist                    */
+    FLARE_ERR_IO          = -5,  /* reading or writing failed (permission, full disk)  */
+    FLARE_ERR_FORMAT      = -6,  /* the content of a file is malformed                 */
+    FLARE_ERR_UNSUPPORTED = -7,  /* well-formed, but not supported                     */
+    FLARE_ERR_MODEL       = -8,  /* parts of a model, or model and image, don't fit    */
+    FLARE_ERR_MEMORY      = -9,  /* an allocation failed or was refused                */
+    FLARE_ERR_DEVICE      = -10, /* the device does not exist or failed                */
+    FLARE_ERR_RUNTIME     = -11, /* ONNX Runtime is missing, too old, or failed        */
+    FLARE_ERR_CANCELLED   = -12, /* flare_cancel, or a callback that returned non-zero */
+    FLARE_ERR_PANIC       = -13, /* a defect was caught; later calls fail likewise     */
+    FLARE_ERR_FORKED      = -14, /* called in a fork()ed child                         */
+    FLARE_ERR_VERSION     = -15  /* compiled against a newer flare.h than the library  */
+};
+
+/* Text for the last failure of a call made on this thread: what was found, where, and
+ * what was expected; at most 4096 bytes. Valid until the next call on this thread; ""
+ * if none failed yet. Never NULL. */
+FLARE_API const char *flare_last_error(void);
+
+/* Name of a status, such as "FLARE_ERR_FORMAT". Static text, never NULL. */
+FLARE_API const char *flare_status_name(flare_status status);
+
+/* ------------------------------------------------------- version, log, memory ---- */
+
+/* The interface version of the loaded library; compare with FLARE_API_VERSION. */
+FLARE_API uint32_t flare_api_version(void);
+
+/* Version of the library, such as "0.1.0". Static text, never NULL. */
+FLARE_API const char *flare_version(void);
+
+enum { FLARE_LOG_ERROR = 1, FLARE_LOG_WARNING = 2, FLARE_LOG_INFO = 3, FLARE_LOG_DEBUG = 4 };
+
+/* A log line: level (FLARE_LOG_*), message (valid during the call), user pointer. May be
+ * called from any thread, also while another call is running. It must not call the
+ * library. */
+typedef void (*flare_log_fn)(int32_t level, const char *message, void *user);
+
+/* Sends log lines up to `level` to fn; NULL (the state at load) drops them. Process-wide.
+ * When it returns, the former fn is not running and will not be called again. */
+FLARE_API flare_status flare_set_log(flare_log_fn fn, void *user, int32_t level);
+
+/* Frees what a function gave through a char**. NULL is allowed. */
+FLARE_API void flare_free(void *memory);
+
+/* ----------------------------------------------------------------- devices ------- */
+
+/* Gives the devices that this machine offers as JSON (caller frees):
+ *   {"runtime": "/path/libonnxruntime.so.1.24.1", "runtime_version": "1.24.1",
+ *    "devices": [{"name": "openvino", "description": "...", "available": true,
+ *                 "reason": ""}, ...]}
+ * runtime: path of the ONNX Runtime library or its folder, or NULL to search.
+ * Fails with FLARE_ERR_RUNTIME where there is none; the error lists every place looked. */
+FLARE_API flare_status flare_devices(char **out, const char *runtime);
+
+/* ------------------------------------------------------------------ models ------- */
+
+/* An open model. The pointer is a checked number, not an address: a stale or foreign one
+ * gives FLARE_ERR_HANDLE. */
+typedef struct flare_model flare_model;
+
+typedef struct flare_open_options {
+    size_t      struct_size; /* sizeof(flare_open_options)                                 */
+    const char *device;      /* "auto" (default), "cpu" (OpenVINO where it loads, else ONNX
+                              * Runtime), "openvino", "ort", "cuda"                        */
+    const char *folds;       /* "all" (default) or a list such as "0,1"                    */
+    const char *checkpoint;  /* file in each fold_* folder; default "checkpoint_final.pth" */
+    const char *runtime;     /* ONNX Runtime library or its folder; default: search        */
+    int32_t     threads;     /* bound on the threads of a call; 0: one per core            */
+    int32_t     reserved;    /* 0                                                          */
+} flare_open_options;
+
+#define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0 }
+FLARE_API void flare_open_options_init(flare_open_options *options, size_t struct_size);
+
+/* Opens a bundle (.onnx made by flare_convert) or an nnU-Net v2 results folder (with
+ * plans.json, dataset.json, fold_*). On failure *out is NULL. Nothing in a checkpoint is
+ * executed. */
+FLARE_API flare_status flare_model_open(flare_model **out, const char *path,
+                                        const flare_open_options *options);
+
+/* Describes a model as JSON (caller frees): task, configuration, network, parameters,
+ * labels, channels, spacing_mm and patch_size (z,y,x), folds, mirror_axes, normalization,
+ * orientation, heads, device, precision, threads. */
+FLARE_API flare_status flare_model_describe(char **out, flare_model *model);
+
+/* Closes a model; a running call on it is cancelled and waited for. NULL and stale handles
+ * are allowed and do nothing; so do all after FLARE_ERR_PANIC. The last error stays. */
+FLARE_API void flare_model_free(flare_model *model);
+
+/* -------------------------------------------------------------- segmenting ------- */
+
+enum {
+    FLARE_UINT8   = 1,
+    FLARE_INT16   = 2,
+    FLARE_UINT16  = 3,
+    FLARE_INT32   = 4,
+    FLARE_FLOAT32 = 5,
+    FLARE_FLOAT64 = 6
+};
+
+typedef struct flare_volume {
+    size_t      struct_size;  /* sizeof(flare_volume)                                     */
+    const void *data;         /* channels x size[2] x size[1] x size[0] voxels; the caller's,
+                               * only read                                                */
+    int32_t     dtype;        /* FLARE_UINT8 ... FLARE_FLOAT64                            */
+    int32_t     channels;     /* 0: 1                                                     */
+    int64_t     size[3];      /* voxels along x, y, z                                     */
+    double      spacing[3];   /* mm along x, y, z; positive                               */
+    double      origin[3];    /* mm, LPS: centre of voxel (0,0,0)                         */
+    double      direction[9]; /* row-major; column i is the LPS unit vector of axis i; all
+                               * zero: identity                                           */
+} flare_volume;
+
+#define FLARE_VOLUME_INIT { sizeof(flare_volume), 0, 0, 0, {0, 0, 0}, {0, 0, 0}, {0, 0, 0}, \
+                            {0, 0, 0, 0, 0, 0, 0, 0, 0} }
+FLARE_API void flare_volume_init(flare_volume *volume, size_t struct_size);
+
+/* Progress of a call: fraction 0..1 of the whole, phase ("read", "preprocess", "network",
+ * "export", "write"; static text), user pointer. Called at most 20 times a second, from a
+ * thread of the library, never two at once. Return 0 to go on; anything else cancels. It
+ * must not call the library, except flare_cancel. */
+typedef int32_t (*flare_progress_fn)(double fraction, const char *phase, void *user);
+
+typedef struct flare_segment_options {
+    size_t            struct_size;        /* sizeof(flare_segment_options)                  */
+    flare_progress_fn progress;           /* or NULL                                        */
+    void             *progress_user;
+    float            *probabilities;      /* flare_segment: NULL, or a buffer of heads x
+                                           * size[2] x size[1] x size[0] floats to fill: the
+                                           * softmax of the logits (sigmoid for region-based
+                                           * models) on the image's grid                    */
+    size_t            probabilities_count; /* floats in that buffer, at least as many       */
+    const char       *probabilities_path; /* flare_segment_file: NULL, or a NIfTI file to
+                                           * write them to (4-D, float32); each function
+                                           * refuses the other's field                      */
+    int32_t           mirror;             /* non-zero: average over the mirror flips that the
+                                           * model was trained with (8 passes in 3-D)       */
+    int32_t           reserved;           /* 0                                              */
+} flare_segment_options;
+
+#define FLARE_SEGMENT_OPTIONS_INIT { sizeof(flare_segment_options), 0, 0, 0, 0, 0, 0, 0 }
+FLARE_API void flare_segment_options_init(flare_segment_options *options, size_t struct_size);
+
+/* Segments a volume in memory. labels is the caller's buffer on the image's grid
+ * (size[2] x size[1] x size[0] of labels_dtype, FLARE_UINT8 or FLARE_UINT16; labels_bytes
+ * its size, at least that). Models with labels above 255 need FLARE_UINT16. After a failure or
+ * cancellation the content of labels is undefined and the model stays usable. */
+FLARE_API flare_status flare_segment(void *labels, int32_t labels_dtype, size_t labels_bytes,
+                                     flare_model *model, const flare_volume *image,
+                                     const flare_segment_options *options);
+
+/* Segments a file (.nii, .nii.gz) into a file: labels on the input's grid with its header
+ * geometry, uint8 (uint16 for labels above 255). The output is written to a temporary file
+ * and renamed, so that it is whole or absent. */
+FLARE_API flare_status flare_segment_file(flare_model *model, const char *in_path,
+                                          const char *out_path,
+                                          const flare_segment_options *options);
+
+/* Cancels the calls that are running or waiting on the model; they return
+ * FLARE_ERR_CANCELLED, within the time of one network tile at most. Returns at once, from
+ * any thread. */
+FLARE_API flare_status flare_cancel(flare_model *model);
+
+/* Statistics of the model's last successful call as JSON (caller frees):
+ *   {"seconds": {"open": s, "read": s, "preprocess": s, "network": s, "export": s,
+ *    "write": s, "total": s}, "tiles": n, "peak_memory_bytes": n, "device": "openvino",
+ *    "precision": "fp32", "threads": n}
+ * total is the whole call; open is the time flare_model_open took (not part of total);
+ * peak_memory_bytes is the peak resident size of the process. Before the first such call
+ * all but open, device, precision and threads is 0. */
+FLARE_API flare_status flare_model_stats(char **out, flare_model *model);
+
+/* -------------------------------------------------------------- converting ------- */
+
+typedef struct flare_convert_options {
+    size_t      struct_size;   /* sizeof(flare_convert_options)                            */
+    const char *folder;        /* an nnU-Net v2 results folder, or NULL and: ...           */
+    const char *onnx;          /* ... an exported network: input 1 x channels x patch,
+                                * output 1 x heads x patch, and ...                        */
+    const char *plans;         /* ... its plans.json                                       */
+    const char *dataset;       /* ... its dataset.json; NULL: labels are numbered          */
+    const char *configuration; /* of the plans, such as "3d_fullres"; needed with onnx     */
+    const char *orientation;   /* such as "LPS": the network expects volumes so oriented;
+                                * NULL: as stored                                          */
+    const char *folds;         /* with folder: "all" (default) or a list such as "0,1"     */
+    const char *checkpoint;    /* with folder: default "checkpoint_final.pth"              */
+} flare_convert_options;
+
+#define FLARE_CONVERT_OPTIONS_INIT { sizeof(flare_convert_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+FLARE_API void flare_convert_options_init(flare_convert_options *options, size_t struct_size);
+
+/* Writes a bundle: a plain .onnx file (any ONNX viewer or runtime opens it) whose metadata
+ * holds all that segmenting needs. Written to a temporary file and renamed. options: not
+ * NULL, with either folder or onnx. */
+FLARE_API flare_status flare_convert(const char *out_path, const flare_convert_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FLARE_H */

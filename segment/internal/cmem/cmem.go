@@ -1,0 +1,83 @@
+// Package cmem holds big buffers outside the Go heap, so that volumes, logits
+// and weights neither wake the garbage collector nor double its heap goal, and
+// so that C code may keep their addresses.
+package cmem
+
+/*
+#include <stdlib.h>
+#include <string.h>
+
+static void *flare_alloc(size_t n) {
+	void *p = NULL;
+	return posix_memalign(&p, 64, n) == 0 ? p : NULL;
+}
+*/
+import "C"
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/libflare/libflare/segment/internal/fault"
+)
+
+var live atomic.Int64
+
+// Live returns the bytes allocated and not yet freed; tests check it for leaks.
+func Live() int64 { return live.Load() }
+
+// Alloc returns n elements of C memory, 64-byte aligned, content undefined.
+// Failure is an error of kind Memory that names the size. n may be 0.
+func Alloc[T any](n int) ([]T, error) {
+	var zero T
+	size := int(unsafe.Sizeof(zero))
+	if n < 0 || n > (1<<56)/size {
+		return nil, fault.New(fault.Memory, "refused to allocate %d elements of %d bytes", n, size)
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	p := C.flare_alloc(C.size_t(n * size))
+	if p == nil {
+		return nil, fault.New(fault.Memory, "out of memory: %d bytes asked for", n*size)
+	}
+	live.Add(int64(n * size))
+	return unsafe.Slice((*T)(p), n), nil
+}
+
+// AllocZero is Alloc with the memory set to zero.
+func AllocZero[T any](n int) ([]T, error) {
+	s, err := Alloc[T](n)
+	if err == nil && n > 0 {
+		clear(s)
+	}
+	return s, err
+}
+
+// Free gives back memory from Alloc. s must be the slice that Alloc returned
+// (same start and length); nil is allowed.
+func Free[T any](s []T) {
+	if len(s) == 0 {
+		return
+	}
+	live.Add(-int64(len(s)) * int64(unsafe.Sizeof(s[0])))
+	C.free(unsafe.Pointer(&s[0]))
+}
+
+// Cast views bytes as elements of type T; a tail shorter than one T is dropped.
+func Cast[T any](b []byte) []T {
+	var zero T
+	n := len(b) / int(unsafe.Sizeof(zero))
+	if n == 0 {
+		return nil
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(&b[0])), n)
+}
+
+// Bytes views elements as bytes.
+func Bytes[T any](s []T) []byte {
+	if len(s) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), len(s)*int(unsafe.Sizeof(s[0])))
+}

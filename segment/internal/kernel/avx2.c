@@ -1,0 +1,14 @@
+#if defined(__x86_64__)
+#include <math.h>
+#include "kernel.h"
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+#define SET(name) name##_avx2
+#include "loops.inc"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

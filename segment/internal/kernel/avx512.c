@@ -1,0 +1,14 @@
+#if defined(__x86_64__)
+#include <math.h>
+#include "kernel.h"
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+#endif
+#define SET(name) name##_avx512
+#include "loops.inc"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,4 @@
+#include <math.h>
+#include "kernel.h"
+#define SET(name) name##_plain
+#include "loops.inc"

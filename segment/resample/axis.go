@@ -1,0 +1,105 @@
+// Package resample moves images to the network's grid and logits back, with the
+// coordinates and boundaries that nnU-Net gets from skimage.transform.resize and
+// scipy.ndimage.zoom (grid_mode, mode "nearest", align_corners=False).
+package resample
+
+import (
+	"math"
+
+	"github.com/libflare/libflare/segment/internal/fault"
+)
+
+// anisotropy is the ratio of spacings above which an axis is resampled apart from
+// the others (nnunetv2/configuration.py, ANISO_THRESHOLD).
+const anisotropy = 3
+
+// Shape returns the shape of a grid after a change of spacing (same order of axes),
+// as nnU-Net's compute_new_shape: rounded half to even.
+func Shape(old [3]int, from, to [3]float64) ([3]int, error) {
+	var shape [3]int
+	for i := range old {
+		n := math.RoundToEven(from[i] / to[i] * float64(old[i]))
+		if !(n >= 1 && n <= 1<<20) {
+			return shape, fault.New(fault.Argument, "%d voxels of %g mm along axis %d make %g voxels of the network's %g mm: must be 1 to 2^20",
+				old[i], from[i], i, n, to[i])
+		}
+		shape[i] = int(n)
+	}
+	return shape, nil
+}
+
+// SeparateAxis returns the axis that is resampled apart from the others, or -1, as
+// nnU-Net's determine_do_sep_z_and_axis: where the current or else the new spacing
+// is anisotropic by more than 3 (or force says so), its one coarsest axis.
+func SeparateAxis(from, to [3]float64, force *bool) int {
+	spacing := from
+	switch {
+	case force != nil && !*force:
+		return -1
+	case force != nil || anisotropic(from):
+	case anisotropic(to):
+		spacing = to
+	default:
+		return -1
+	}
+	axis, count := -1, 0
+	coarsest := max(spacing[0], spacing[1], spacing[2])
+	for i, s := range spacing {
+		if coarsest/s == 1 {
+			axis, count = i, count+1
+		}
+	}
+	if count != 1 {
+		return -1
+	}
+	return axis
+}
+
+func anisotropic(s [3]float64) bool {
+	return max(s[0], s[1], s[2])/min(s[0], s[1], s[2]) > anisotropy
+}
+
+// position returns where output voxel j lies on the input's axis.
+func position(j, in, out int) float64 {
+	return (float64(j)+0.5)*(float64(in)/float64(out)) - 0.5
+}
+
+// cubicTable returns for every output voxel the first of its four spline
+// coefficients (from -2 on: the signal continues beyond its ends) and their weights,
+// the cubic B-spline's values.
+func cubicTable(in, out int) (start []int32, weights []float32) {
+	start, weights = make([]int32, out), make([]float32, 0, 4*out)
+	for j := range out {
+		c := position(j, in, out)
+		f := math.Floor(c)
+		t := c - f
+		u := 1 - t
+		start[j] = int32(f) - 1
+		weights = append(weights,
+			float32(u*u*u/6), float32((4-6*t*t+3*t*t*t)/6), float32((4-6*u*u+3*u*u*u)/6), float32(t*t*t/6))
+	}
+	return start, weights
+}
+
+// linearTable returns for every output voxel its left neighbour and the weight of
+// its right one. At the last voxel the weight is 0.
+func linearTable(in, out int) (left []int32, weight []float32) {
+	left, weight = make([]int32, out), make([]float32, out)
+	for j := range out {
+		c := min(max(position(j, in, out), 0), float64(in-1))
+		f := math.Floor(c)
+		left[j], weight[j] = int32(f), float32(c-f)
+	}
+	return left, weight
+}
+
+// nearestTable returns for every output voxel the nearest input voxel, halves
+// rounded up, as scipy.ndimage with order 0. It has the form of linearTable.
+func nearestTable(in, out int) (index []int32, zero []float32) {
+	index, zero = make([]int32, out), make([]float32, out)
+	for j := range out {
+		c := min(max(position(j, in, out), 0), float64(in-1))
+		index[j] = int32(math.Floor(c + 0.5))
+	}
+	return index, zero
+}

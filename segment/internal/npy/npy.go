@@ -15,7 +15,7 @@ import (
 var header = regexp.MustCompile(`'descr': '([<|]\w\d)', 'fortran_order': False, 'shape': \(([^)]*)\)`)
 
 // Read returns the values of a little-endian, C-ordered .npy file of type f4, f8,
-// i2, i4, i8 or u1 as float32, and its shape. The format is that of
+// i2, i4, i8, u1 or u2 as float32, and its shape. The format is that of
 // numpy.lib.format, version 1.
 func Read(path string) ([]float32, []int, error) {
 	data, err := os.ReadFile(path)
@@ -62,6 +62,8 @@ func Read(path string) ([]float32, []int, error) {
 			values[i] = float32(int32(binary.LittleEndian.Uint32(d)))
 		case "i8":
 			values[i] = float32(int64(binary.LittleEndian.Uint64(d)))
+		case "u2":
+			values[i] = float32(binary.LittleEndian.Uint16(d))
 		case "u1":
 			values[i] = float32(d[0])
 		default:

@@ -1,0 +1,54 @@
+package imageio
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/fault"
+)
+
+// FuzzRead feeds Read damaged files, plain and gzipped. Whatever the bytes, it
+// must return a usable image or an error with a kind, and keep no memory. Run it
+// with -fuzzminimizetime 10x: by default Go spends a minute on shrinking an input.
+func FuzzRead(f *testing.F) {
+	seeds, err := filepath.Glob(filepath.Join("testdata", "*.nii*"))
+	if err != nil || len(seeds) == 0 {
+		f.Fatal("no seeds in testdata")
+	}
+	for _, path := range seeds {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content, Ending(path) == ".nii.gz")
+	}
+	f.Add(gzipped(encode(plain(), binary.BigEndian, voxels)), true)
+	f.Fuzz(func(t *testing.T, content []byte, gz bool) {
+		name := "a.nii"
+		if gz {
+			name = "a.nii.gz"
+		}
+		path := put(t, name, content)
+		before := cmem.Live()
+		im, err := Read(path)
+		if err != nil {
+			if k := fault.KindOf(err); k == fault.Internal || k == fault.Argument {
+				t.Fatalf("kind %d: %v", k, err)
+			}
+		} else {
+			if err := im.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if im.Channels*im.Voxels()*im.DType.Size() != len(im.Data) {
+				t.Fatalf("%d channels of %v voxels in %d bytes", im.Channels, im.Size, len(im.Data))
+			}
+			im.Free()
+		}
+		if live := cmem.Live(); live != before {
+			t.Fatalf("%d bytes leaked", live-before)
+		}
+	})
+}

@@ -1,0 +1,125 @@
+// Package imageio reads and writes the file formats of medical images, one file
+// per format. Today that is NIfTI-1 and NIfTI-2 in one file, plain or gzipped.
+//
+// Geometry and voxel values are what SimpleITK (ITK 5.4) sees in the same file,
+// because that is what nnU-Net trains and predicts on; where ITK guesses at a
+// damaged header, Read refuses it.
+package imageio
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/volume"
+)
+
+// Image is a volume and what is needed to write labels with the same header.
+type Image struct {
+	*volume.Volume // channels first; C memory, given back by Free
+
+	// Dims is 2, 3 or 4, as the file says: the axes after which all sizes are 1
+	// do not count beyond the third. In a 2-D image z has size 1 and spacing
+	// 1 mm; in a 4-D image the 4th axis became the channels.
+	Dims int
+
+	header header // the file's own header, the pattern of WriteLabels
+}
+
+// format is one way to store an image.
+type format struct {
+	ending string // lower case, with the dot
+	gzip   bool
+	read   func(path string, gz bool) (*Image, error)
+	write  func(path string, gz bool, v *volume.Volume) error
+}
+
+// formats lists what Read and Write know; an ending that ends in another one
+// stands before it.
+var formats = []format{
+	{".nii.gz", true, readNIfTI, writeNIfTI},
+	{".nii", false, readNIfTI, writeNIfTI},
+}
+
+// find returns the format that path's ending names, or an error of kind
+// Unsupported.
+func find(path string) (format, error) {
+	var endings []string
+	for _, f := range formats {
+		if len(path) >= len(f.ending) && strings.EqualFold(path[len(path)-len(f.ending):], f.ending) {
+			return f, nil
+		}
+		endings = append(endings, f.ending)
+	}
+	return format{}, fault.New(fault.Unsupported, "%s: the name ends in %q; image files must end in %s (a .hdr/.img pair must be converted to one file)",
+		path, filepath.Ext(path), strings.Join(endings, " or "))
+}
+
+// Ending returns the file ending of path that names its format, in lower case:
+// ".nii.gz" or ".nii"; "" if no format has it. Case does not matter.
+func Ending(path string) string {
+	f, _ := find(path)
+	return f.ending
+}
+
+// Read reads an image file into C memory, which the caller gives back with Free.
+//
+// Voxels of type uint8, int16, uint16, int32, float32 and float64 come as they
+// are stored. int8 becomes int16. uint32, int64 and uint64 become int32, or
+// float64 if a value does not fit. Values with a slope or an intercept become
+// float32 (float64 stays float64). NaN and infinite voxels become 0, as in ITK.
+//
+// Errors name the file, what was found and what was expected. Their kinds:
+// NotFound, IO (also for a folder), Format (truncated, damaged or nonsensical
+// content), Unsupported (an ending, voxel type, dimension or sheared geometry
+// that the library does not read), Memory.
+func Read(path string) (*Image, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fault.New(fault.NotFound, "%s: no such file", path)
+	case err != nil:
+		return nil, fault.New(fault.IO, "%s: %w", path, reason(err))
+	case info.IsDir():
+		return nil, fault.New(fault.IO, "%s: is a folder, an image file is expected", path)
+	case !info.Mode().IsRegular():
+		return nil, fault.New(fault.IO, "%s: is not a regular file (%s)", path, info.Mode().Type())
+	}
+	f, err := find(path)
+	if err != nil {
+		return nil, err
+	}
+	return f.read(path, f.gzip)
+}
+
+// Write writes a volume of any type with one or more channels, which become the
+// 4th axis of a 4-D file. The header is made from the geometry alone: qform and
+// sform with code 1 (scanner), millimetres. NIfTI-1, or NIfTI-2 if a dimension
+// exceeds 32767. The file appears complete or not at all.
+//
+// Errors are of kind Unsupported (ending), Argument (an unusable volume),
+// NotFound (the folder) or IO.
+func Write(path string, v *volume.Volume) error {
+	f, err := find(path)
+	if err != nil {
+		return err
+	}
+	return f.write(path, f.gzip, v)
+}
+
+// reason strips the operation and path from an error of package os, which
+// messages here name themselves.
+func reason(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	var l *os.LinkError
+	if errors.As(err, &l) {
+		return l.Err
+	}
+	return err
+}

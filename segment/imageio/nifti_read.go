@@ -1,0 +1,175 @@
+package imageio
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/libflare/libflare/segment/internal/fault"
+)
+
+// trailing bounds the bytes after the voxels that are inflated to reach the
+// checksum of a gzip file.
+const trailing = 1 << 26
+
+// source is an opened file, inflated if need be.
+type source struct {
+	path string
+	file *os.File
+	io.Reader
+	gzip  bool
+	size  int64 // of the file
+	most  int64 // the bytes it can hold, inflated
+	place int64 // bytes read so far
+}
+
+// open opens a file whose ending says whether it is gzipped.
+func open(path string, gz bool) (*source, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.New(fault.IO, "%s: %w", path, reason(err))
+	}
+	s := &source{path: path, file: f, Reader: f, gzip: gz}
+	if err := s.start(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// start checks that the content is what the ending says.
+func (s *source) start() error {
+	info, err := s.file.Stat()
+	if err != nil {
+		return fault.New(fault.IO, "%s: %w", s.path, reason(err))
+	}
+	s.size = info.Size()
+	s.most = s.size
+	if s.size == 0 {
+		return fault.New(fault.Format, "%s: the file is empty (0 bytes)", s.path)
+	}
+	var magic [2]byte
+	n, err := s.file.ReadAt(magic[:], 0)
+	if err != nil && err != io.EOF {
+		return fault.New(fault.IO, "%s: %w", s.path, reason(err))
+	}
+	isGzip := magic == [2]byte{0x1f, 0x8b}
+	if !s.gzip {
+		if isGzip {
+			return fault.New(fault.Format, "%s: the content is gzip (starts with 1f 8b), the name must end in .nii.gz", s.path)
+		}
+		return nil
+	}
+	if !isGzip {
+		return fault.New(fault.Format, "%s: not a gzip file: starts with % x, expected 1f 8b", s.path, magic[:n])
+	}
+	z, err := newGunzip(s.file)
+	if err != nil {
+		return s.fail(err, "the gzip header")
+	}
+	s.Reader = z
+	if s.most > 1<<50 {
+		s.most = 1 << 50
+	}
+	s.most *= maxInflation
+	return nil
+}
+
+// fill reads all of p; what names it in errors.
+func (s *source) fill(p []byte, what string) error {
+	n, err := io.ReadFull(s.Reader, p)
+	s.place += int64(n)
+	if err != nil {
+		return s.fail(err, what)
+	}
+	return nil
+}
+
+// skip moves on to byte place of the (inflated) file.
+func (s *source) skip(place int64) error {
+	if !s.gzip {
+		s.place = place
+		if _, err := s.file.Seek(place, io.SeekStart); err != nil {
+			return s.fail(err, "the header extensions")
+		}
+		return nil
+	}
+	n, err := io.CopyN(io.Discard, s.Reader, place-s.place)
+	s.place += n
+	if err != nil {
+		return s.fail(err, "the header extensions")
+	}
+	return nil
+}
+
+// finish checks what follows the voxels: in a gzip file the checksum stands
+// there. More bytes than the header announces are allowed.
+func (s *source) finish() error {
+	if !s.gzip {
+		return nil
+	}
+	if _, err := io.CopyN(io.Discard, s.Reader, trailing); err != nil && err != io.EOF {
+		return s.fail(err, "the end of the gzip stream")
+	}
+	return nil
+}
+
+// fail explains an error met while reading what.
+func (s *source) fail(err error, what string) error {
+	var system *os.PathError
+	switch {
+	case errors.As(err, &system):
+		return fault.New(fault.IO, "%s: reading %s: %w", s.path, what, system.Err)
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return fault.New(fault.Format, "%s: truncated: the data ends after %d bytes, within %s", s.path, s.place, what)
+	}
+	return fault.New(fault.Format, "%s: damaged after %d bytes, within %s: %w", s.path, s.place, what, err)
+}
+
+// readNIfTI reads a .nii or .nii.gz file. Nothing is allocated for voxels before
+// the header is found sound and the file found large enough for it.
+func readNIfTI(path string, gz bool) (*Image, error) {
+	s, err := open(path, gz)
+	if err != nil {
+		return nil, err
+	}
+	defer s.file.Close()
+	h, o, err := s.readHeader()
+	if err != nil {
+		return nil, err
+	}
+	size, channels, dims, err := h.shape(path)
+	if err != nil {
+		return nil, err
+	}
+	code, err := findType(path, h.Datatype)
+	if err != nil {
+		return nil, err
+	}
+	voxels := int64(size[0]) * int64(size[1]) * int64(size[2]) * int64(channels) // at most 2^40
+	// A subtraction, because VoxOffset may be as large as 2^62.
+	if bytes := voxels * int64(code.size); bytes > s.most-h.VoxOffset {
+		what := "truncated or damaged"
+		if gz {
+			what = "which cannot inflate to that: truncated or damaged"
+		}
+		return nil, fault.New(fault.Format, "%s: the header announces %d x %d x %d x %d voxels of %s (%d bytes) from byte %d on, the file has %d bytes: %s",
+			path, size[0], size[1], size[2], channels, code.name, bytes, h.VoxOffset, s.size, what)
+	}
+	g, err := h.geometry(path, size, dims)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.skip(h.VoxOffset); err != nil {
+		return nil, err
+	}
+	v, err := decode(s, g, channels, code, o, h.scale())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.finish(); err != nil {
+		v.Free()
+		return nil, err
+	}
+	return &Image{Volume: v, Dims: dims, header: h}, nil
+}

@@ -1,0 +1,193 @@
+package imageio
+
+import (
+	"encoding/binary"
+	"io"
+	"math"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/volume"
+)
+
+// codes gives each volume type its NIfTI datatype.
+var codes = map[volume.DType]int16{
+	volume.Uint8: 2, volume.Int16: 4, volume.Int32: 8,
+	volume.Float32: 16, volume.Float64: 64, volume.Uint16: 512,
+}
+
+// WriteLabels writes labels (uint8 or uint16, one channel, the image's size;
+// index order z,y,x) as the image's voxels would lie: qform and sform, pixdim
+// and units are the image's own, value for value, so that every reader puts
+// labels and image in the same place. NIfTI-1 stays NIfTI-1 and NIfTI-2 stays
+// NIfTI-2; a 2-D image gives a 2-D file, a 4-D image a 3-D file; bytes are little
+// endian. Header fields about intensities (scaling, display range, intent) are
+// reset, extensions are not copied. The file appears complete or not at all.
+//
+// Errors are of kind Unsupported (ending), Argument (labels that do not fit the
+// image), NotFound (the folder) or IO.
+func (im *Image) WriteLabels(path string, labels *volume.Volume) error {
+	f, err := find(path)
+	if err != nil {
+		return err
+	}
+	if labels.DType != volume.Uint8 && labels.DType != volume.Uint16 {
+		return fault.New(fault.Argument, "writing %s: labels are %s, expected uint8 or uint16", path, labels.DType)
+	}
+	if labels.Channels != 1 || labels.Size != im.Size {
+		return fault.New(fault.Argument, "writing %s: labels are %d channel(s) of %v voxels, expected 1 of the image's %v",
+			path, labels.Channels, labels.Size, im.Size)
+	}
+	h := im.header
+	h.describe(labels, min(im.Dims, 3))
+	h.IntentCode, h.IntentP, h.IntentName, h.AuxFile = 0, [3]float64{}, [16]byte{}, [24]byte{}
+	return h.write(path, f.gzip, labels)
+}
+
+// writeNIfTI is Write for .nii and .nii.gz.
+func writeNIfTI(path string, gz bool, v *volume.Volume) error {
+	if err := v.Validate(); err != nil {
+		return fault.New(fault.KindOf(err), "writing %s: %w", path, err)
+	}
+	h := newHeader(v)
+	return h.write(path, gz, v)
+}
+
+// newHeader makes a header of a volume's geometry.
+func newHeader(v *volume.Volume) header {
+	h := header{SizeofHdr: size1, QformCode: 1, SformCode: 1, XyztUnits: 2} // scanner; mm
+	dims := 3
+	if v.Channels > 1 {
+		dims = 4
+	}
+	for _, n := range [4]int{v.Size[0], v.Size[1], v.Size[2], v.Channels} {
+		if n > math.MaxInt16 {
+			h.SizeofHdr = size2
+		}
+	}
+	h.describe(v, dims)
+	h.Pixdim = [8]float64{1, v.Spacing[0], v.Spacing[1], v.Spacing[2], 1, 1, 1, 1}
+	var axes affine // unit vectors of the axes in RAS
+	for row := range 3 {
+		sign := -1.0 // LPS to RAS
+		if row == 2 {
+			sign = 1
+		}
+		for col := range 3 {
+			axes[row][col] = sign*v.Direction[3*row+col] + 0 // + 0: no -0 in the file
+			h.Srow[row][col] = axes[row][col] * v.Spacing[col]
+		}
+		h.Srow[row][3] = sign*v.Origin[row] + 0
+		h.Qoffset[row] = h.Srow[row][3]
+	}
+	h.Quatern, h.Pixdim[0] = quaternion(axes)
+	return h
+}
+
+// describe sets what the header says of voxels and their type to v's.
+func (h *header) describe(v *volume.Volume, dims int) {
+	h.Datatype, h.Bitpix = codes[v.DType], int16(8*v.DType.Size())
+	h.Dim = [8]int64{int64(dims), int64(v.Size[0]), int64(v.Size[1]), int64(v.Size[2]), int64(v.Channels), 1, 1, 1}
+	h.SclSlope, h.SclInter, h.CalMax, h.CalMin = 1, 0, 0, 0
+}
+
+// quaternion returns the quaternion (b, c, d) and qfac nearest to the 3x3 part
+// of m, by nifti_mat44_to_quatern of nifti1_io.c: a left-handed matrix gets its
+// third axis turned and qfac -1.
+func quaternion(m affine) (q [3]float64, qfac float64) {
+	m, qfac = nearestRotation(m), 1
+	if det(m) < 0 {
+		qfac = -1
+		for row := range 3 {
+			m[row][2] = -m[row][2]
+		}
+	}
+	if a := m[0][0] + m[1][1] + m[2][2] + 1; a > 0.5 { // safe to divide by a
+		a = math.Sqrt(a) / 2
+		return [3]float64{
+			(m[2][1] - m[1][2]) / (4 * a), (m[0][2] - m[2][0]) / (4 * a), (m[1][0] - m[0][1]) / (4 * a),
+		}, qfac
+	}
+	// i is the largest component, which is then at least 1/4.
+	i := 0
+	for k := range 3 {
+		if m[k][k] > m[i][i] {
+			i = k
+		}
+	}
+	j, k := (i+1)%3, (i+2)%3
+	q[i] = math.Sqrt(1+m[i][i]-m[j][j]-m[k][k]) / 2
+	q[j] = (m[j][i] + m[i][j]) / (4 * q[i])
+	q[k] = (m[k][i] + m[i][k]) / (4 * q[i])
+	if m[k][j] < m[j][k] { // a stands for the half turn's rest and must not be negative
+		q = [3]float64{-q[0], -q[1], -q[2]}
+	}
+	return q, qfac
+}
+
+// nearestRotation returns the orthogonal matrix nearest to the 3x3 part of m:
+// the polar factor, by Higham's iteration X = (X + X^-T) / 2 (SIAM J. Sci. Stat.
+// Comput. 7:1160, 1986). m must not be singular.
+func nearestRotation(m affine) affine {
+	for range 100 {
+		d, next, change := det(m), affine{}, 0.0
+		for i := range 3 {
+			for j := range 3 {
+				a, b, p, q := (i+1)%3, (i+2)%3, (j+1)%3, (j+2)%3
+				cofactor := m[a][p]*m[b][q] - m[a][q]*m[b][p]
+				next[i][j] = (m[i][j] + cofactor/d) / 2
+				change = max(change, math.Abs(next[i][j]-m[i][j]))
+			}
+		}
+		m = next
+		if change < 1e-12 {
+			break
+		}
+	}
+	return m
+}
+
+// write writes the header, the four bytes that say that there are no
+// extensions, and the voxels. Volumes are in host order, and the machines that
+// the library is built for are little endian, as the file has to be.
+func (h *header) write(path string, gz bool, v *volume.Volume) error {
+	if want := v.Channels * v.Voxels() * v.DType.Size(); want == 0 || len(v.Data) != want {
+		return fault.New(fault.Argument, "writing %s: the volume holds %d bytes of voxels, expected %d", path, len(v.Data), want)
+	}
+	h.VoxOffset = int64(h.SizeofHdr) + 4
+	var raw []byte
+	var err error
+	if h.SizeofHdr == size1 {
+		h.Magic = [8]byte{'n', '+', '1'}
+		raw, err = binary.Append(nil, binary.LittleEndian, h.narrow())
+	} else {
+		h.Magic = [8]byte{'n', '+', '2', 0, '\r', '\n', 0x1a, '\n'}
+		raw, err = binary.Append(nil, binary.LittleEndian, h)
+	}
+	if err != nil {
+		return fault.New(fault.Internal, "writing %s: %w", path, err)
+	}
+	raw = append(raw, 0, 0, 0, 0)
+	return WriteFileAtomic(path, func(w io.Writer) error {
+		if !gz {
+			return writeAll(w, raw, v.Data)
+		}
+		z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		if err != nil {
+			return err
+		}
+		if err := writeAll(z, raw, v.Data); err != nil {
+			return err
+		}
+		return z.Close()
+	})
+}
+
+func writeAll(w io.Writer, parts ...[]byte) error {
+	for _, p := range parts {
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}

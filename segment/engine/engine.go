@@ -87,12 +87,12 @@ func Devices(option string) (file string, devices []Device, err error) {
 		{Name: ORT, Description: "ONNX Runtime CPU execution provider, fp32"},
 		{Name: CUDA, Description: "CUDA execution provider, NVIDIA GPU"},
 	} {
-		options, err := sessionOptions(d.Name, 1)
-		if err != nil {
-			d.Err = err
-		} else {
-			options.Destroy()
-		}
+		keepingAltstack(func() {
+			options, err := sessionOptions(d.Name, 1)
+			if d.Err = err; err == nil {
+				options.Destroy()
+			}
+		})
 		devices = append(devices, d)
 	}
 	return file, devices, nil

@@ -49,7 +49,8 @@ func Open(networks []Network, device string, threads int, option string) (*Sessi
 	}
 	var failures []error
 	for _, d := range candidates {
-		s, err := open(networks, d, Threads(threads))
+		var s *Session
+		keepingAltstack(func() { s, err = open(networks, d, Threads(threads)) })
 		if err == nil {
 			for _, f := range failures {
 				s.Notes = append(s.Notes, f.Error())
@@ -144,9 +145,11 @@ func (s *Session) Run(ctx context.Context, i int) error {
 
 // Close frees the networks and the buffers.
 func (s *Session) Close() {
-	for _, r := range s.runs {
-		r.Destroy()
-	}
+	keepingAltstack(func() {
+		for _, r := range s.runs {
+			r.Destroy()
+		}
+	})
 	if s.in != nil {
 		s.in.Destroy()
 	}

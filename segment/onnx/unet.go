@@ -1,0 +1,294 @@
+package onnx
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/nnunet"
+)
+
+// UNet appends the network arch to g and returns the name of its logits: no
+// softmax, of shape 1 x heads x patch. input names a value of shape
+// 1 x inChannels x patch, in voxels of the transposed axes. Nodes and their
+// outputs are called prefix + the module's path in PyTorch, initializers
+// prefix + their state-dict name.
+//
+// Source: dynamic_network_architectures/architectures/unet.py and
+// building_blocks/{plain_conv_encoder,residual_encoders,unet_decoder}.py.
+//
+// Errors: Model (weights that are missing, have another shape, or that the
+// network does not have, all of them in one message; a patch that the strides
+// do not divide), Unsupported (a stride in the first stage, whose output would
+// be smaller than the patch).
+func UNet(g *Graph, prefix string, arch *nnunet.Architecture, inChannels, heads int, input string, patch []int, w Weights) (string, error) {
+	if err := checkPatch(arch, patch); err != nil {
+		return "", err
+	}
+	u := &unet{g: g, prefix: prefix, Architecture: arch, w: w}
+	var skips []string
+	if arch.Class == "ResidualEncoderUNet" {
+		skips = u.residualEncoder(input, inChannels)
+	} else {
+		skips = u.plainEncoder(input, inChannels)
+	}
+	logits := u.decoder(skips, heads)
+	for _, name := range w.Unused() {
+		u.problems = append(u.problems, name+" is not part of the network")
+	}
+	if n := len(u.problems); n > 0 {
+		const most = 12
+		if n > most {
+			u.problems = append(u.problems[:most], fmt.Sprintf("and %d more", n-most))
+		}
+		return "", fault.New(fault.Model, "the weights do not fit the %s of the plans: %s", arch.Class, strings.Join(u.problems, "; "))
+	}
+	return logits, nil
+}
+
+// checkPatch makes sure that upsampled features fit the skip connections.
+func checkPatch(arch *nnunet.Architecture, patch []int) error {
+	if len(patch) != arch.Dims {
+		return fault.New(fault.Model, "the patch %v has %d axes, the network %d", patch, len(patch), arch.Dims)
+	}
+	for axis, size := range patch {
+		total := 1
+		for stage, s := range arch.Strides {
+			if stage == 0 && s[axis] != 1 {
+				return fault.New(fault.Unsupported, "the network's first stage has strides %v, only 1 is supported", s)
+			}
+			total *= s[axis]
+			if size%total != 0 {
+				return fault.New(fault.Model, "the patch %v cannot be halved as the network does: axis %d of %d voxels is not a multiple of %d", patch, axis, size, total)
+			}
+		}
+	}
+	return nil
+}
+
+// unet is a network being appended to g.
+type unet struct {
+	*nnunet.Architecture
+	g        *Graph
+	prefix   string
+	w        Weights
+	problems []string
+}
+
+// plainEncoder returns the output of each stage; stage s is
+// 1 x Features[s] x patch/strides.
+func (u *unet) plainEncoder(x string, channels int) (skips []string) {
+	for s := range u.Stages {
+		for i := range u.BlocksPerStage[s] {
+			stride := u.Strides[s]
+			if i > 0 {
+				stride = nil
+			}
+			name := fmt.Sprintf("encoder.stages.%d.0.convs.%d", s, i)
+			x = u.convBlock(name, x, channels, u.Features[s], u.Kernels[s], stride, true)
+			channels = u.Features[s]
+		}
+		skips = append(skips, x)
+	}
+	return skips
+}
+
+// residualEncoder returns the output of each stage as plainEncoder does.
+func (u *unet) residualEncoder(x string, channels int) (skips []string) {
+	x = u.convBlock("encoder.stem.convs.0", x, channels, u.StemChannels, u.Kernels[0], nil, true)
+	channels = u.StemChannels
+	for s := range u.Stages {
+		for i := range u.BlocksPerStage[s] {
+			stride := u.Strides[s]
+			if i > 0 {
+				stride = nil
+			}
+			name := fmt.Sprintf("encoder.stages.%d.blocks.%d", s, i)
+			inner := 0
+			if u.Bottleneck != nil {
+				inner = u.Bottleneck[s]
+			}
+			x = u.residualBlock(name, x, channels, inner, u.Features[s], u.Kernels[s], stride)
+			channels = u.Features[s]
+		}
+		skips = append(skips, x)
+	}
+	return skips
+}
+
+// residualBlock is BasicBlockD, or BottleneckD with inner channels if inner is
+// above 0 (building_blocks/residual.py).
+func (u *unet) residualBlock(name, x string, in, inner, out int, kernel, stride []int) string {
+	skip, place := x, 0
+	if strided(stride) {
+		skip = u.node("AveragePool", name+".skip.0", []string{x}, ints("kernel_shape", stride), ints("strides", stride))
+		place = 1
+	}
+	if in != out {
+		// This convolution never has a bias.
+		path := fmt.Sprintf("%s.skip.%d", name, place)
+		skip = u.conv(path+".conv", skip, in, out, u.ones(), nil, false)
+		skip = u.norm(path+".norm", skip, out)
+	}
+	if inner > 0 {
+		x = u.convBlock(name+".conv1", x, in, inner, u.ones(), nil, true)
+		x = u.convBlock(name+".conv2", x, inner, inner, kernel, stride, true)
+		x = u.convBlock(name+".conv3", x, inner, out, u.ones(), nil, false)
+	} else {
+		x = u.convBlock(name+".conv1", x, in, out, kernel, stride, true)
+		x = u.convBlock(name+".conv2", x, out, out, kernel, nil, false)
+	}
+	x = u.node("Add", name+".add", []string{x, skip})
+	return u.nonlin(name+".nonlin", x)
+}
+
+// decoder takes the encoder's outputs and returns the logits. Stage s works at
+// the resolution of the encoder's stage Stages-2-s.
+func (u *unet) decoder(skips []string, heads int) string {
+	x := skips[u.Stages-1]
+	last := u.Stages - 2
+	for s := range u.Stages - 1 {
+		level := last - s
+		below, features := u.Features[level+1], u.Features[level]
+		x = u.transposedConv(fmt.Sprintf("decoder.transpconvs.%d", s), x, below, features, u.Strides[level+1])
+		name := fmt.Sprintf("decoder.stages.%d", s)
+		x = u.node("Concat", name+".concat", []string{x, skips[level]}, integer("axis", 1))
+		channels := 2 * features
+		for i := range u.DecoderPerStage[s] {
+			x = u.convBlock(fmt.Sprintf("%s.convs.%d", name, i), x, channels, features, u.Kernels[level], nil, true)
+			channels = features
+		}
+	}
+	return u.conv(fmt.Sprintf("decoder.seg_layers.%d", last), x, u.Features[0], heads, u.ones(), nil, true)
+}
+
+// convBlock is ConvDropoutNormReLU; activate says whether it has its
+// activation (building_blocks/simple_conv_blocks.py).
+func (u *unet) convBlock(name, x string, in, out int, kernel, stride []int, activate bool) string {
+	x = u.conv(name+".conv", x, in, out, kernel, stride, u.ConvBias)
+	if !activate {
+		return u.norm(name+".norm", x, out)
+	}
+	if u.NonlinFirst && u.Norm.Kind != nnunet.NormNone {
+		return u.norm(name+".norm", u.nonlin(name+".nonlin", x), out)
+	}
+	return u.nonlin(name+".nonlin", u.norm(name+".norm", x, out))
+}
+
+// conv pads each axis by (kernel-1)/2 on both sides; stride nil is 1.
+// Weight: out x in x kernel.
+func (u *unet) conv(name, x string, in, out int, kernel, stride []int, bias bool) string {
+	pads := make([]int, 2*u.Dims)
+	for i, k := range kernel {
+		pads[i], pads[i+u.Dims] = (k-1)/2, (k-1)/2
+	}
+	if stride == nil {
+		stride = u.ones()
+	}
+	inputs := []string{x, u.weight(name+".weight", append([]int{out, in}, kernel...)...)}
+	if bias {
+		inputs = append(inputs, u.weight(name+".bias", out))
+	}
+	return u.node("Conv", name, inputs, ints("kernel_shape", kernel), ints("strides", stride), ints("pads", pads))
+}
+
+// transposedConv upsamples by stride with a kernel of the same size.
+// Weight: in x out x stride.
+func (u *unet) transposedConv(name, x string, in, out int, stride []int) string {
+	inputs := []string{x, u.weight(name+".weight", append([]int{in, out}, stride...)...)}
+	if u.ConvBias {
+		inputs = append(inputs, u.weight(name+".bias", out))
+	}
+	return u.node("ConvTranspose", name, inputs, ints("kernel_shape", stride), ints("strides", stride))
+}
+
+// norm has weight and bias of one number per channel, BatchNorm also
+// running_mean and running_var; without affine, weight is 1 and bias 0.
+func (u *unet) norm(name, x string, channels int) string {
+	if u.Norm.Kind == nnunet.NormNone {
+		return x
+	}
+	var inputs []string
+	if u.Norm.Affine {
+		inputs = []string{x, u.weight(name+".weight", channels), u.weight(name+".bias", channels)}
+	} else {
+		inputs = []string{x, u.constant("ones", channels, 1), u.constant("zeros", channels, 0)}
+	}
+	eps := float("epsilon", u.Norm.Eps)
+	if u.Norm.Kind == nnunet.NormBatch {
+		inputs = append(inputs, u.weight(name+".running_mean", channels), u.weight(name+".running_var", channels))
+		return u.node("BatchNormalization", name, inputs, eps)
+	}
+	return u.node("InstanceNormalization", name, inputs, eps)
+}
+
+func (u *unet) nonlin(name, x string) string {
+	switch u.Nonlin.Kind {
+	case nnunet.NonlinReLU:
+		return u.node("Relu", name, []string{x})
+	case nnunet.NonlinLeakyReLU:
+		return u.node("LeakyRelu", name, []string{x}, float("alpha", u.Nonlin.Slope))
+	}
+	return x
+}
+
+// node appends an operator and returns its output, which has its name.
+func (u *unet) node(op, name string, inputs []string, attributes ...*Attribute) string {
+	name = u.prefix + name
+	u.g.Nodes = append(u.g.Nodes, &Node{Name: name, OpType: op, Inputs: inputs, Outputs: []string{name}, Attributes: attributes})
+	return name
+}
+
+// weight appends a parameter of the state dict and returns its name in the
+// graph.
+func (u *unet) weight(name string, shape ...int) string {
+	t, err := u.w.Tensor(name, shape)
+	if err != nil {
+		u.problems = append(u.problems, err.Error())
+		return u.prefix + name
+	}
+	t.Name = u.prefix + name
+	u.g.Initializers = append(u.g.Initializers, t)
+	return t.Name
+}
+
+// constant appends, once, a vector of n times v and returns its name.
+func (u *unet) constant(kind string, n int, v float32) string {
+	name := fmt.Sprintf("%s%s_%d", u.prefix, kind, n)
+	if u.g.Initializer(name) == nil {
+		t := floatTensor(name, []int{n}, func(dst []float32) error {
+			for i := range dst {
+				dst[i] = v
+			}
+			return nil
+		})
+		u.g.Initializers = append(u.g.Initializers, t)
+	}
+	return name
+}
+
+// ones is a kernel or stride of 1 along each axis.
+func (u *unet) ones() []int {
+	return []int{1, 1, 1}[:u.Dims]
+}
+
+func strided(stride []int) bool {
+	for _, s := range stride {
+		if s != 1 {
+			return true
+		}
+	}
+	return false
+}
+
+func ints(name string, v []int) *Attribute {
+	return &Attribute{Name: name, Type: AttrInts, Ints: int64s(v)}
+}
+
+func integer(name string, v int64) *Attribute {
+	return &Attribute{Name: name, Type: AttrInt, I: v}
+}
+
+func float(name string, v float64) *Attribute {
+	return &Attribute{Name: name, Type: AttrFloat, F: float32(v)}
+}

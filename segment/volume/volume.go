@@ -145,7 +145,10 @@ func (v *Volume) Free() {
 	}
 }
 
-// As views the voxels as elements of type T, which must fit v.DType.
+// As views the voxels as elements of type T, which must fit v.DType; nil for nil.
 func As[T uint8 | int16 | uint16 | int32 | float32 | float64](v *Volume) []T {
+	if v == nil {
+		return nil
+	}
 	return cmem.Cast[T](v.Data)
 }

@@ -1,0 +1,365 @@
+package segment
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/libflare/libflare/segment/engine"
+	"github.com/libflare/libflare/segment/imageio"
+	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/nnunet"
+	"github.com/libflare/libflare/segment/onnx"
+	"github.com/libflare/libflare/segment/volume"
+)
+
+// A bundle is a plain ONNX model with these metadata.
+const (
+	metaFormat        = "flare.format"        // version of this list
+	metaPlans         = "flare.plans"         // text of plans.json
+	metaDataset       = "flare.dataset"       // text of dataset.json
+	metaConfiguration = "flare.configuration" // name in the plans
+	metaNetwork       = "flare.network"       // class of the architecture; "onnx" where it came as ONNX
+	metaFolds         = "flare.folds"         // "0,1,2"
+	metaMirrorAxes    = "flare.mirror_axes"   // JSON list of patch axes; "[]" for none
+	metaOrientation   = "flare.orientation"   // such as "LPS"; absent: as stored
+
+	bundleFormat = "1"
+)
+
+// maxBundle is protobuf's limit for one message: larger files are no ONNX models.
+const maxBundle = 2 << 30
+
+// Convert writes a bundle to the file out: a plain .onnx file (any ONNX viewer or
+// runtime opens it) whose metadata hold all that segmenting needs. out is whole or
+// absent.
+func Convert(ctx context.Context, out string, o ConvertOptions) error {
+	if !strings.HasSuffix(out, ".onnx") {
+		return fault.New(fault.Argument, "%s: a bundle's name ends in .onnx", out)
+	}
+	model, done, err := source(o)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if _, err := recipeOf(model, out); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return cancelled(ctx)
+	}
+	data, err := marshal(model)
+	if err != nil {
+		return err
+	}
+	defer cmem.Free(data)
+	return imageio.WriteFileAtomic(out, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// source builds the model that o names, with its metadata. done frees what the
+// model's weights lie in.
+func source(o ConvertOptions) (model *onnx.Model, done func(), err error) {
+	if o.Orientation != "" {
+		if err := volume.CheckOrientation(strings.ToUpper(o.Orientation)); err != nil {
+			return nil, nil, err
+		}
+	}
+	switch {
+	case o.Folder != "" && o.ONNX+o.Plans+o.Dataset+o.Configuration != "":
+		return nil, nil, fault.New(fault.Argument, "name either a folder or an ONNX file with its plans, not both")
+	case o.Folder != "":
+		model, done, err = fromFolder(o.Folder, o.Checkpoint, o.Folds)
+	case o.ONNX == "" || o.Plans == "" || o.Configuration == "":
+		return nil, nil, fault.New(fault.Argument, "name a folder, or an ONNX file with its plans and configuration")
+	default:
+		model, done, err = fromONNX(o)
+	}
+	if err == nil && o.Orientation != "" {
+		model.SetMeta(metaOrientation, strings.ToUpper(o.Orientation))
+	}
+	return model, done, err
+}
+
+// fromFolder builds the model of an nnU-Net v2 results folder. Its weights are read
+// from the checkpoints when the model is marshalled; done closes them.
+func fromFolder(path, checkpoint, folds string) (*onnx.Model, func(), error) {
+	folder, err := nnunet.OpenFolder(path, checkpoint)
+	if err != nil {
+		return nil, nil, err
+	}
+	names := folder.DefaultFolds()
+	if !allFolds(folds) {
+		names = strings.Split(folds, ",")
+	}
+	configuration, err := folder.Plans.Configuration(folder.Configuration)
+	if err != nil {
+		return nil, nil, err
+	}
+	architecture, err := folder.Plans.Architecture(folder.Configuration)
+	if err != nil {
+		return nil, nil, err
+	}
+	var open []*nnunet.Checkpoint
+	done := func() {
+		for _, c := range open {
+			c.Close()
+		}
+	}
+	var weights []onnx.FoldWeights
+	for i, name := range names {
+		c, err := folder.OpenFold(strings.TrimSpace(name))
+		if err != nil {
+			done()
+			return nil, nil, err
+		}
+		open = append(open, c)
+		names[i] = strings.TrimSpace(name)
+		weights = append(weights, onnx.FoldWeights{Name: names[i], Weights: onnx.CheckpointWeights(c)})
+	}
+	model, err := onnx.Network(architecture, folder.Dataset.NumInputs(configuration), folder.Dataset.NumHeads(), configuration.PatchSize, weights)
+	if err != nil {
+		done()
+		return nil, nil, fault.New(fault.KindOf(err), "%s: %w", path, err)
+	}
+	describe(model, folder.Plans, folder.Dataset, folder.Configuration, architecture.Class, names, open[0].MirrorAxes)
+	return model, done, nil
+}
+
+// fromONNX takes a network exported by others as it is.
+func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
+	text, err := readFile(o.Plans)
+	if err != nil {
+		return nil, nil, err
+	}
+	plans, err := nnunet.ParsePlans(text, o.Plans)
+	if err != nil {
+		return nil, nil, err
+	}
+	configuration, err := plans.Configuration(o.Configuration)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := readLarge(o.ONNX)
+	if err != nil {
+		return nil, nil, err
+	}
+	done := func() { cmem.Free(data) }
+	fail := func(err error) (*onnx.Model, func(), error) {
+		done()
+		return nil, nil, err
+	}
+	model, err := onnx.Parse(data)
+	if err != nil {
+		return fail(fault.New(fault.KindOf(err), "%s: %w", o.ONNX, err))
+	}
+	_, heads, err := shapes(model, configuration, o.ONNX)
+	if err != nil {
+		return fail(err)
+	}
+	var dataset *nnunet.Dataset
+	if o.Dataset == "" {
+		dataset, err = nnunet.GenericDataset(len(configuration.Normalization), heads)
+	} else if text, err = readFile(o.Dataset); err == nil {
+		dataset, err = nnunet.ParseDataset(text, o.Dataset)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	describe(model, plans, dataset, o.Configuration, "onnx", []string{"0"}, nil)
+	return model, done, nil
+}
+
+// describe writes a bundle's metadata.
+func describe(model *onnx.Model, p *nnunet.Plans, d *nnunet.Dataset, configuration, network string, folds []string, mirror []int) {
+	axes, _ := json.Marshal(append([]int{}, mirror...))
+	for _, m := range [][2]string{
+		{metaFormat, bundleFormat}, {metaPlans, string(p.Raw)}, {metaDataset, string(d.Raw)}, {metaConfiguration, configuration},
+		{metaNetwork, network}, {metaFolds, strings.Join(folds, ",")}, {metaMirrorAxes, string(axes)},
+	} {
+		model.SetMeta(m[0], m[1])
+	}
+}
+
+// shapes returns the channels and heads of a model's one input and one output, and
+// checks them against the configuration.
+func shapes(model *onnx.Model, c *nnunet.Configuration, path string) (channels, heads int, err error) {
+	inputs, outputs := model.Graph.DataInputs(), model.Graph.Outputs
+	if len(inputs) != 1 || len(outputs) != 1 {
+		return 0, 0, fault.New(fault.Unsupported, "%s: the network has %d inputs and %d outputs, expected one of each", path, len(inputs), len(outputs))
+	}
+	side := func(v *onnx.ValueInfo, what string) (int, error) {
+		if v.Type != onnx.Float {
+			return 0, fault.New(fault.Unsupported, "%s: %s %q is of ONNX type %d, expected float32 (1)", path, what, v.Name, v.Type)
+		}
+		if len(v.Dims) != 2+len(c.PatchSize) {
+			return 0, fault.New(fault.Model, "%s: %s %q has %d dimensions, the plans' configuration %s asks for %d (1, channels, patch)",
+				path, what, v.Name, len(v.Dims), c.Name, 2+len(c.PatchSize))
+		}
+		if b := v.Dims[0]; b.Value > 1 {
+			return 0, fault.New(fault.Unsupported, "%s: %s %q has a fixed batch size of %d, expected 1", path, what, v.Name, b.Value)
+		}
+		for i, n := range c.PatchSize {
+			if d := v.Dims[2+i]; d.Value > 0 && d.Value != int64(n) {
+				return 0, fault.New(fault.Model, "%s: %s %q has %d voxels along axis %d, the plans' patch_size of configuration %s is %v",
+					path, what, v.Name, d.Value, i, c.Name, c.PatchSize)
+			}
+		}
+		n := v.Dims[1].Value
+		if n < 1 || n > 1<<16 {
+			return 0, fault.New(fault.Model, "%s: %s %q has %d channels, expected a fixed number from 1 to 65536", path, what, v.Name, n)
+		}
+		return int(n), nil
+	}
+	if channels, err = side(inputs[0], "input"); err != nil {
+		return 0, 0, err
+	}
+	if channels != len(c.Normalization) {
+		return 0, 0, fault.New(fault.Model, "%s: input %q has %d channels, the plans' configuration %s normalises %d",
+			path, inputs[0].Name, channels, c.Name, len(c.Normalization))
+	}
+	heads, err = side(outputs[0], "output")
+	return channels, heads, err
+}
+
+// load opens a bundle or a folder: what to do (recipe) and what to run (networks).
+func load(path string, o OpenOptions) (*recipe, *networks, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, fileError(path, err)
+	}
+	var model *onnx.Model
+	done := func() {}
+	if info.IsDir() {
+		model, done, err = source(ConvertOptions{Folder: path, Checkpoint: o.Checkpoint, Folds: o.Folds})
+	} else {
+		var data []byte
+		if data, err = readLarge(path); err == nil {
+			done = func() { cmem.Free(data) }
+			if model, err = onnx.Parse(data); err != nil {
+				done()
+				err = fault.New(fault.KindOf(err), "%s: not an ONNX model or bundle: %w", path, err)
+			}
+		}
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	r, err := recipeOf(model, path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.IsDir() && !allFolds(o.Folds) {
+		if err := r.choose(o.Folds, path); err != nil {
+			return nil, nil, err
+		}
+	}
+	n, err := r.networks(model)
+	return r, n, err
+}
+
+// networks are the models that a session runs, one per fold, in C memory.
+type networks struct{ list []engine.Network }
+
+func (n *networks) free() {
+	for _, m := range n.list {
+		cmem.Free(m.ONNX)
+	}
+}
+
+// networks marshals each fold of the model by itself.
+func (r *recipe) networks(model *onnx.Model) (*networks, error) {
+	n := &networks{}
+	for _, fold := range r.folds {
+		m := model
+		var err error
+		if len(model.Folds()) > 1 {
+			if m, err = model.ExtractFolds([]string{fold}); err != nil {
+				n.free()
+				return nil, err
+			}
+		}
+		m.Metadata = nil // the runtime has no use for the plans
+		data, err := marshal(m)
+		if err != nil {
+			n.free()
+			return nil, err
+		}
+		in, out := []int64{1, int64(len(r.preprocess.Channels))}, []int64{1, int64(r.heads)}
+		for _, p := range r.configuration.PatchSize {
+			in, out = append(in, int64(p)), append(out, int64(p))
+		}
+		n.list = append(n.list, engine.Network{ONNX: data, Input: m.Graph.DataInputs()[0].Name, InputShape: in,
+			Output: m.Graph.Outputs[0].Name, OutputShape: out})
+	}
+	return n, nil
+}
+
+// marshal encodes a model in C memory.
+func marshal(m *onnx.Model) ([]byte, error) {
+	data, err := cmem.Alloc[byte](m.Size())
+	if err != nil {
+		return nil, err
+	}
+	if err := m.MarshalTo(data); err != nil {
+		cmem.Free(data)
+		return nil, err
+	}
+	return data, nil
+}
+
+func allFolds(folds string) bool { return folds == "" || folds == "all" }
+
+// readFile reads a small text file.
+func readFile(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	return data, nil
+}
+
+// readLarge reads a model file into C memory.
+func readLarge(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fileError(path, err)
+	case info.IsDir():
+		return nil, fault.New(fault.Argument, "%s: a folder, expected an .onnx file", path)
+	case info.Size() == 0 || info.Size() >= maxBundle:
+		return nil, fault.New(fault.Format, "%s: %d bytes, an ONNX model has 1 byte to 2 GiB", path, info.Size())
+	}
+	data, err := cmem.Alloc[byte](int(info.Size()))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.ReadFull(f, data); err != nil {
+		cmem.Free(data)
+		return nil, fileError(path, err)
+	}
+	return data, nil
+}
+
+// fileError gives an operating system's error its kind; the path is in it or added.
+func fileError(path string, err error) error {
+	kind := fault.IO
+	if os.IsNotExist(err) {
+		kind = fault.NotFound
+	}
+	if strings.Contains(err.Error(), path) {
+		return fault.New(kind, "%w", err)
+	}
+	return fault.New(kind, "%s: %w", path, err)
+}

@@ -1,0 +1,154 @@
+package segment
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/libflare/libflare/segment/internal/fault"
+)
+
+// The phases of a call, in order.
+const (
+	phaseRead = iota
+	phasePreprocess
+	phaseNetwork
+	phaseExport
+	phaseWrite
+	phases
+)
+
+var phaseNames = [phases]string{"read", "preprocess", "network", "export", "write"}
+
+// reached is the fraction of a call that is done when a phase begins; typical of a
+// clinical CT on two cores.
+var reached = [phases]float64{0, 0.05, 0.15, 0.15, 0.97}
+
+// call is one run of a model: its clock, progress and cancellation.
+type call struct {
+	model   *Model
+	options Options
+	ctx     context.Context
+	release func()
+
+	start, last time.Time
+	current     int
+	seconds     [phases]float64
+	told        time.Time
+	tiles       int
+}
+
+// begin waits for the model's turn.
+func (m *Model) begin(ctx context.Context, o Options) (*call, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	unlink := context.AfterFunc(m.closed, cancel)
+	c := &call{model: m, options: o, ctx: ctx, start: time.Now(), current: -1}
+	c.release = func() { unlink(); cancel() }
+	select {
+	case m.busy <- struct{}{}:
+	case <-ctx.Done():
+		c.release()
+		return nil, cancelled(ctx)
+	}
+	if m.session == nil {
+		<-m.busy
+		c.release()
+		return nil, fault.New(fault.Handle, "the model is closed")
+	}
+	return c, nil
+}
+
+// end gives the turn back.
+func (c *call) end() {
+	<-c.model.busy
+	c.release()
+}
+
+// phase ends the current phase and begins another.
+func (c *call) phase(p int) {
+	now := time.Now()
+	if c.current >= 0 {
+		c.seconds[c.current] += now.Sub(c.last).Seconds()
+	}
+	c.current, c.last = p, now
+	if p != phaseNetwork && p != phaseExport { // these two alternate tile by tile; tile tells them
+		c.tell(phaseNames[p], reached[p])
+	}
+}
+
+// tell reports progress, at most 20 times a second.
+func (c *call) tell(phase string, fraction float64) {
+	if c.options.Progress == nil || time.Since(c.told) < 50*time.Millisecond {
+		return
+	}
+	c.told = time.Now()
+	c.options.Progress(phase, fraction)
+}
+
+// Networks and Run make the call the sliding window's network, with its clock.
+func (c *call) Networks() int { return c.model.session.Networks() }
+
+// Run runs fold i on the session's buffers.
+func (c *call) Run(ctx context.Context, i int) error {
+	c.phase(phaseNetwork)
+	defer c.phase(phaseExport)
+	return c.model.session.Run(ctx, i)
+}
+
+// tile is told of every finished tile.
+func (c *call) tile(done, all int) error {
+	c.tiles = all
+	from, to := reached[phaseNetwork], reached[phaseWrite]
+	c.tell(phaseNames[phaseNetwork], from+(to-from)*float64(done)/float64(all))
+	return c.cancelled()
+}
+
+func (c *call) cancelled() error {
+	if c.ctx.Err() != nil {
+		return cancelled(c.ctx)
+	}
+	return nil
+}
+
+func cancelled(ctx context.Context) error {
+	return fault.New(fault.Cancelled, "cancelled: %w", context.Cause(ctx))
+}
+
+// stats closes the clock and returns the account.
+func (c *call) stats() Stats {
+	now := time.Now()
+	if c.current >= 0 {
+		c.seconds[c.current] += now.Sub(c.last).Seconds()
+	}
+	c.current = -1
+	return Stats{
+		Seconds: Seconds{
+			Open: c.model.opened, Read: c.seconds[phaseRead], Preprocess: c.seconds[phasePreprocess], Network: c.seconds[phaseNetwork],
+			Export: c.seconds[phaseExport], Write: c.seconds[phaseWrite], Total: now.Sub(c.start).Seconds(),
+		},
+		Tiles: c.tiles, PeakMemory: peakMemory(), Device: c.model.session.Device, Precision: precision, Threads: c.model.session.Threads,
+	}
+}
+
+// peakMemory returns the peak resident size of the process in bytes. Linux's VmHWM
+// is this program's own; ru_maxrss, used elsewhere, can be inherited there from the
+// program before exec.
+func peakMemory() int64 {
+	if status, err := os.ReadFile("/proc/self/status"); err == nil {
+		if _, rest, ok := bytes.Cut(status, []byte("VmHWM:")); ok {
+			if fields := bytes.Fields(rest); len(fields) > 0 {
+				if kb, err := strconv.ParseInt(string(fields[0]), 10, 64); err == nil {
+					return kb << 10
+				}
+			}
+		}
+	}
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return int64(usage.Maxrss) // bytes on macOS
+}

@@ -1,0 +1,138 @@
+package segment
+
+import (
+	"github.com/libflare/libflare/segment/internal/fault"
+)
+
+// Kind says what sort of failure an error is; see KindOf.
+type Kind = fault.Kind
+
+// The kinds of failure. flare_status is the negative, the command line's exit
+// code the number itself.
+const (
+	ErrInternal    = fault.Internal
+	ErrArgument    = fault.Argument
+	ErrHandle      = fault.Handle
+	ErrNotFound    = fault.NotFound
+	ErrIO          = fault.IO
+	ErrFormat      = fault.Format
+	ErrUnsupported = fault.Unsupported
+	ErrModel       = fault.Model
+	ErrMemory      = fault.Memory
+	ErrDevice      = fault.Device
+	ErrRuntime     = fault.Runtime
+	ErrCancelled   = fault.Cancelled
+	ErrPanic       = fault.Panic
+	ErrForked      = fault.Forked
+	ErrVersion     = fault.Version
+)
+
+// KindOf returns the kind of an error of this library; ErrInternal for others.
+func KindOf(err error) Kind { return fault.KindOf(err) }
+
+// Errorf returns an error of kind k, for the layers above (C edge, command line).
+func Errorf(k Kind, format string, args ...any) error { return fault.New(k, format, args...) }
+
+// OpenOptions chooses how a model runs. The zero value is the default.
+type OpenOptions struct {
+	Device     string // "auto" or "" , "cpu", "openvino", "ort", "cuda"
+	Threads    int    // bound on the threads of a call; 0: one per core
+	Folds      string // "all" or "", or a list such as "0,1"
+	Checkpoint string // of a folder: file in each fold_*; "": checkpoint_final.pth
+	Runtime    string // ONNX Runtime library or its folder; "": search
+}
+
+// Options chooses what a call computes. The zero value is the default.
+type Options struct {
+	Mirror bool // average over the model's mirror flips
+
+	// Probabilities, of Segment, is nil or a buffer of heads x z x y x x to fill:
+	// the softmax of the logits on the image's grid (the sigmoid of regions).
+	Probabilities []float32
+	// ProbabilitiesFile, of SegmentFile, is empty or a NIfTI file to write them to.
+	ProbabilitiesFile string
+
+	// Progress is nil or told the phase (read, preprocess, network, export, write)
+	// and the fraction of the whole that is done; at most 20 times a second, never
+	// by two goroutines at once.
+	Progress func(phase string, fraction float64)
+}
+
+// Stats is what a call cost.
+type Stats struct {
+	Seconds    Seconds `json:"seconds"`
+	Tiles      int     `json:"tiles"`
+	PeakMemory int64   `json:"peak_memory_bytes"` // peak resident size of the process
+	Device     string  `json:"device"`
+	Precision  string  `json:"precision"`
+	Threads    int     `json:"threads"`
+}
+
+// Seconds is wall-clock time by phase. Network is the time inside the network;
+// Export is everything from its logits to the label map.
+type Seconds struct {
+	Open       float64 `json:"open"` // of Open; not part of Total
+	Read       float64 `json:"read"`
+	Preprocess float64 `json:"preprocess"`
+	Network    float64 `json:"network"`
+	Export     float64 `json:"export"`
+	Write      float64 `json:"write"`
+	Total      float64 `json:"total"`
+}
+
+// Description is what a model says of itself.
+type Description struct {
+	Path          string    `json:"path"`
+	Task          string    `json:"task"`
+	Configuration string    `json:"configuration"`
+	Network       string    `json:"network"`
+	Parameters    int64     `json:"parameters"` // of one fold
+	Heads         int       `json:"heads"`      // channels of the network's output
+	Labels        []Label   `json:"labels"`     // in the order of dataset.json
+	Channels      []string  `json:"channels"`
+	Spacing       []float64 `json:"spacing_mm"` // z, y, x (transposed order where the plans transpose)
+	PatchSize     []int     `json:"patch_size"` // likewise
+	Folds         []string  `json:"folds"`
+	MirrorAxes    []int     `json:"mirror_axes"`
+	Normalization []string  `json:"normalization"`
+	Orientation   string    `json:"orientation"` // "" as stored
+	Device        string    `json:"device"`
+	Precision     string    `json:"precision"`
+	Threads       int       `json:"threads"`
+	Notes         []string  `json:"notes"` // devices tried before this one, and why they do not run the model
+}
+
+// Label is a name and its number in the label map. For a region of several values
+// it is the number that the region writes.
+type Label struct {
+	Name  string `json:"name"`
+	Value int    `json:"value"`
+}
+
+// DeviceList is what Devices found.
+type DeviceList struct {
+	Runtime        string       `json:"runtime"` // file of the ONNX Runtime library
+	RuntimeVersion string       `json:"runtime_version"`
+	Devices        []DeviceInfo `json:"devices"`
+}
+
+// DeviceInfo is one device.
+type DeviceInfo struct {
+	Name        string `json:"name"` // as OpenOptions.Device takes it
+	Description string `json:"description"`
+	Available   bool   `json:"available"`
+	Reason      string `json:"reason"` // why not
+}
+
+// ConvertOptions names the source of a bundle: Folder, or ONNX with Plans and
+// Configuration.
+type ConvertOptions struct {
+	Folder        string // nnU-Net v2 results folder
+	ONNX          string // exported network: input 1 x channels x patch, output 1 x heads x patch
+	Plans         string // its plans.json
+	Dataset       string // its dataset.json; "": labels are numbered
+	Configuration string // of the plans; needed with ONNX
+	Orientation   string // such as "LPS": the network expects volumes so oriented; "": as stored
+	Folds         string // of Folder: "all" or "", or a list such as "0,1"
+	Checkpoint    string // of Folder: "": checkpoint_final.pth
+}

@@ -98,32 +98,3 @@ func widened[T uint8 | int16 | uint16 | int32 | float32 | float64](x []T) []floa
 	}
 	return out
 }
-
-// data returns the path of a file of the shared test data: under $FLARE_DATA, or
-// under ../shared/data as seen from the repository's root. Without it the test
-// is skipped, or fails if FLARE_REQUIRE_DATA is 1.
-func data(t testing.TB, name string) string {
-	t.Helper()
-	folder := os.Getenv("FLARE_DATA")
-	if folder == "" {
-		root, err := os.Getwd()
-		require.NoError(t, err)
-		for {
-			if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
-				break
-			}
-			require.NotEqual(t, filepath.Dir(root), root, "no go.mod above the test")
-			root = filepath.Dir(root)
-		}
-		folder = filepath.Join(filepath.Dir(root), "shared", "data")
-	}
-	path := filepath.Join(folder, name)
-	if _, err := os.Stat(path); err != nil {
-		message := "this test needs the file " + name + " of the shared data, in $FLARE_DATA or ../shared/data"
-		if os.Getenv("FLARE_REQUIRE_DATA") == "1" {
-			t.Fatal(message)
-		}
-		t.Skip(message)
-	}
-	return path
-}

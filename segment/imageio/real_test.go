@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/testenv"
 	"github.com/libflare/libflare/segment/volume"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,7 +16,7 @@ import (
 func TestRealFiles(t *testing.T) {
 	for _, c := range goldens(t, "real.json") {
 		t.Run(c.File, func(t *testing.T) {
-			im, err := Read(data(t, c.File))
+			im, err := Read(testenv.Data(t, c.File))
 			require.NoError(t, err)
 			defer im.Free()
 			match(t, c, im)
@@ -38,7 +39,7 @@ func TestRealFiles(t *testing.T) {
 const clinical = "nnunet_golden/ct_512x512x168.nii.gz"
 
 func TestClinicalCT(t *testing.T) {
-	path := data(t, clinical)
+	path := testenv.Data(t, clinical)
 	before := cmem.Live()
 	im, err := Read(path)
 	require.NoError(t, err)
@@ -50,7 +51,7 @@ func TestClinicalCT(t *testing.T) {
 }
 
 func BenchmarkReadClinicalCT(b *testing.B) {
-	path := data(b, clinical)
+	path := testenv.Data(b, clinical)
 	for b.Loop() {
 		im, err := Read(path)
 		require.NoError(b, err)
@@ -60,10 +61,10 @@ func BenchmarkReadClinicalCT(b *testing.B) {
 }
 
 func BenchmarkWriteLabelsClinicalCT(b *testing.B) {
-	im, err := Read(data(b, clinical))
+	im, err := Read(testenv.Data(b, clinical))
 	require.NoError(b, err)
 	defer im.Free()
-	seg, err := Read(data(b, "nnunet_golden/ct_512x512x168_nnunet_fp32.nii.gz"))
+	seg, err := Read(testenv.Data(b, "nnunet_golden/ct_512x512x168_nnunet_fp32.nii.gz"))
 	require.NoError(b, err)
 	defer seg.Free()
 	path := filepath.Join(b.TempDir(), "labels.nii.gz")

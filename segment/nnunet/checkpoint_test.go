@@ -15,21 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/testenv"
 )
-
-// sharedData returns a file or folder of the project's shared data, or skips.
-func sharedData(t testing.TB, parts ...string) string {
-	t.Helper()
-	root := os.Getenv("FLARE_DATA")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	path := filepath.Join(append([]string{root}, parts...)...)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("shared data are not here: %v", err)
-	}
-	return path
-}
 
 func loadJSON(t testing.TB, path string, dst any) {
 	t.Helper()
@@ -115,7 +102,7 @@ func TestHippocampusWeights(t *testing.T) {
 		Sum, Abs float64
 	}
 	loadJSON(t, "testdata/hippocampus.json", &want)
-	f, err := OpenFolder(sharedData(t, "nnunet_golden", "hippocampus", "model"), "")
+	f, err := OpenFolder(testenv.Data(t, "nnunet_golden", "hippocampus", "model"), "")
 	require.NoError(t, err)
 	require.Equal(t, []string{"0"}, f.Folds)
 	require.Equal(t, "3d_fullres", f.Configuration)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/testenv"
 )
 
 // smallPlans is a complete plans.json with one configuration per kind.
@@ -176,7 +177,7 @@ func TestPlansErrors(t *testing.T) {
 // TestGoldenPlans reads every configuration of the plans that nnU-Net's
 // planners and FLARE23's winner wrote.
 func TestGoldenPlans(t *testing.T) {
-	root := sharedData(t, "plans_golden")
+	root := testenv.Data(t, "plans_golden")
 	var files []string
 	for _, pattern := range []string{"*/*/plans.json", "../model_flare13_onnx/plans.json", "../nnunet_golden/hippocampus/model/plans.json"} {
 		found, err := filepath.Glob(filepath.Join(root, pattern))

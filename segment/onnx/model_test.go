@@ -2,13 +2,13 @@ package onnx
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/testenv"
 )
 
 func everything() *Model {
@@ -70,14 +70,8 @@ func TestUnknownFieldsSurvive(t *testing.T) {
 }
 
 func TestForeignModel(t *testing.T) {
-	root := os.Getenv("FLARE_DATA")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	b, err := os.ReadFile(filepath.Join(root, "model_flare13_onnx", "model.onnx"))
-	if err != nil {
-		t.Skipf("shared data are not here: %v", err)
-	}
+	b, err := os.ReadFile(testenv.Data(t, "model_flare13_onnx", "model.onnx"))
+	require.NoError(t, err)
 	m, err := Parse(b)
 	require.NoError(t, err)
 	require.Empty(t, m.Folds())

@@ -2,8 +2,6 @@ package onnx_test
 
 import (
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,24 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/testenv"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/onnx"
 	"github.com/libflare/libflare/segment/onnx/onnxtest"
 )
-
-// sharedData returns a file or folder of the project's shared data, or skips.
-func sharedData(t testing.TB, parts ...string) string {
-	t.Helper()
-	root := os.Getenv("FLARE_DATA")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	path := filepath.Join(append([]string{root}, parts...)...)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("shared data are not here: %v", err)
-	}
-	return path
-}
 
 func sizes(dims []onnx.Dim) (out []int) {
 	for _, d := range dims {
@@ -98,7 +83,7 @@ func checkGraph(t *testing.T, g *onnx.Graph) {
 }
 
 func TestHippocampusNetwork(t *testing.T) {
-	b, err := onnxtest.Build(sharedData(t, "nnunet_golden", "hippocampus", "model"))
+	b, err := onnxtest.Build(testenv.Data(t, "nnunet_golden", "hippocampus", "model"))
 	require.NoError(t, err)
 	m, err := onnx.Parse(b)
 	require.NoError(t, err)

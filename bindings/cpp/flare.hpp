@@ -1,0 +1,322 @@
+// flare.hpp - C++17 over flare.h: nnU-Net inside your program. Header only.
+//
+// Research software, not a medical device.
+//
+//     flare::Model model("abdomen.onnx");
+//     flare::VolumeView ct(voxels, {512, 512, 168}, {0.7, 0.7, 2.0}); // const int16_t *voxels
+//     std::vector<std::uint8_t> labels = model.segment(ct);           // same grid as ct
+//
+// Voxels     x varies fastest, then y, z, channel. Sizes, spacings (mm) and directions are in
+//            the order x, y, z, origins in mm in the LPS system, as in ITK and DICOM.
+// Ownership  A VolumeView and the _into functions borrow the caller's memory for the call; all
+//            that a function returns belongs to the caller.
+// Errors     Every function throws flare::Error, with flare_status as status().
+// Threads    Every function may be called from any thread. Calls on one model wait for each
+//            other in turn; different models run side by side.
+// Text       Strings are UTF-8. Descriptions (devices, models, statistics) are JSON, as flare.h
+//            specifies them.
+//
+// All C++ is in this file, compiled by you, so the library's ABI stays that of flare.h.
+#ifndef FLARE_HPP
+#define FLARE_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "flare.h"
+
+namespace flare {
+
+// ------------------------------------------------------------------ errors -----------
+
+// A failure: what() says what was found, where, and what was expected.
+class Error : public std::runtime_error {
+public:
+    Error(flare_status status, const std::string &message)
+        : std::runtime_error(message), status_(status) {}
+
+    // FLARE_ERR_...; flare_status_name() gives it as text.
+    flare_status status() const noexcept { return status_; }
+
+private:
+    flare_status status_;
+};
+
+namespace detail {
+
+// Throws the last error of this thread if status is one.
+inline void check(flare_status status) {
+    if (status != FLARE_OK) throw Error(status, flare_last_error());
+}
+
+// Refuses a library that this header does not fit.
+inline void check_library() {
+    if (flare_api_version() != FLARE_API_VERSION)
+        throw Error(FLARE_ERR_VERSION, "compiled with flare.h of interface version " +
+                                           std::to_string(FLARE_API_VERSION) + ", but libflare " +
+                                           flare_version() + " has version " +
+                                           std::to_string(flare_api_version()));
+}
+
+// Takes over a text that the library allocated.
+inline std::string take(char *text) {
+    struct Free {
+        char *text;
+        ~Free() { flare_free(text); }
+    } owner{text};
+    return text != nullptr ? std::string(text) : std::string();
+}
+
+// C's way to say "default" is NULL.
+inline const char *or_null(const std::string &s) { return s.empty() ? nullptr : s.c_str(); }
+
+} // namespace detail
+
+// ------------------------------------------------------- version, devices, log -------
+
+// Version of the loaded library, such as "0.1.0".
+inline std::string version() { return flare_version(); }
+
+// The devices of this machine as JSON. runtime: ONNX Runtime library or its folder; "": search.
+inline std::string devices(const std::string &runtime = "") {
+    detail::check_library();
+    char *json = nullptr;
+    detail::check(flare_devices(&json, detail::or_null(runtime)));
+    return detail::take(json);
+}
+
+// ----------------------------------------------------------------- volumes -----------
+
+// The voxel types; DTypeOf<T> is that of a C++ type.
+template <class T> struct DTypeOf; // another type than these is not supported
+template <> struct DTypeOf<std::uint8_t> : std::integral_constant<std::int32_t, FLARE_UINT8> {};
+template <> struct DTypeOf<std::int16_t> : std::integral_constant<std::int32_t, FLARE_INT16> {};
+template <> struct DTypeOf<std::uint16_t> : std::integral_constant<std::int32_t, FLARE_UINT16> {};
+template <> struct DTypeOf<std::int32_t> : std::integral_constant<std::int32_t, FLARE_INT32> {};
+template <> struct DTypeOf<float> : std::integral_constant<std::int32_t, FLARE_FLOAT32> {};
+template <> struct DTypeOf<double> : std::integral_constant<std::int32_t, FLARE_FLOAT64> {};
+
+// Somebody else's voxels with their place in space.
+struct VolumeView {
+    const void *data;                    // channels x size[2] x size[1] x size[0] voxels
+    std::int32_t dtype;                  // FLARE_UINT8 ... FLARE_FLOAT64
+    std::array<std::int64_t, 3> size;    // voxels along x, y, z
+    std::array<double, 3> spacing;       // mm along x, y, z
+    std::array<double, 3> origin{};      // mm, LPS: centre of voxel (0,0,0)
+    std::array<double, 9> direction{1, 0, 0, 0, 1, 0, 0, 0, 1}; // row-major; column i: axis i
+    std::int32_t channels = 1;
+
+    template <class T>
+    VolumeView(const T *voxels_xyz, std::array<std::int64_t, 3> size_xyz,
+               std::array<double, 3> spacing_xyz)
+        : data(voxels_xyz), dtype(DTypeOf<T>::value), size(size_xyz), spacing(spacing_xyz) {}
+
+    // Voxels of one channel; throws where the size is impossible.
+    std::size_t voxels() const {
+        std::size_t n = 1;
+        for (std::int64_t s : size) {
+            if (s < 1 || static_cast<std::uint64_t>(s) > (std::uint64_t{1} << 40) / n)
+                throw Error(FLARE_ERR_ARGUMENT,
+                            "a volume of " + std::to_string(size[0]) + " x " +
+                                std::to_string(size[1]) + " x " + std::to_string(size[2]) +
+                                " voxels: must be 1 to 2^40");
+            n *= static_cast<std::size_t>(s);
+        }
+        return n;
+    }
+};
+
+// ------------------------------------------------------------------ models -----------
+
+// How a model runs. Empty and 0 mean the default; flare_open_options explains each.
+struct OpenOptions {
+    std::string device;     // "auto", "cpu", "openvino", "ort", "cuda"
+    std::string folds;      // "all" or a list such as "0,1"
+    std::string checkpoint; // file in each fold_* folder
+    std::string runtime;    // ONNX Runtime library or its folder
+    std::int32_t threads = 0;
+};
+
+// Progress of a call: fraction 0..1 and phase ("read", "preprocess", "network", "export",
+// "write"). Comes from a thread of the library, at most 20 times a second, never two at once.
+// Return true to go on, false to cancel. An exception cancels too, and comes out of the call.
+// Of the library it may call Model::cancel() only.
+using Progress = std::function<bool(double fraction, const char *phase)>;
+
+// What a call computes besides the labels.
+struct SegmentOptions {
+    Progress progress;              // or none
+    bool mirror = false;            // average over the model's mirror flips
+    float *probabilities = nullptr; // in memory: none, or heads x z x y x x floats to fill
+    std::size_t probabilities_count = 0; // floats in that buffer
+    std::string probabilities_path; // file to file: none, or a NIfTI file to write
+};
+
+// An open model. Movable, not copyable; a moved-from model is empty, and its functions throw
+// FLARE_ERR_HANDLE.
+class Model {
+public:
+    // Opens a bundle (.onnx) or an nnU-Net v2 results folder.
+    explicit Model(const std::string &path, const OpenOptions &options = {}) {
+        detail::check_library();
+        flare_open_options o = FLARE_OPEN_OPTIONS_INIT;
+        o.device = detail::or_null(options.device);
+        o.folds = detail::or_null(options.folds);
+        o.checkpoint = detail::or_null(options.checkpoint);
+        o.runtime = detail::or_null(options.runtime);
+        o.threads = options.threads;
+        detail::check(flare_model_open(&handle_, path.c_str(), &o));
+    }
+
+    // Cancels a running call, waits for it and closes the model.
+    ~Model() { flare_model_free(handle_); }
+
+    Model(Model &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Model &operator=(Model &&other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    Model(const Model &) = delete;
+    Model &operator=(const Model &) = delete;
+
+    static Model open(const std::string &path, const OpenOptions &options = {}) {
+        return Model(path, options);
+    }
+
+    // The labels of a volume on its grid: size[2] x size[1] x size[0]. Label is std::uint8_t or,
+    // for models with labels above 255, std::uint16_t.
+    template <class Label = std::uint8_t>
+    std::vector<Label> segment(const VolumeView &image, const SegmentOptions &options = {}) const {
+        std::vector<Label> labels(image.voxels());
+        segment_into(labels.data(), labels.size(), image, options);
+        return labels;
+    }
+
+    // The same into the caller's buffer of count labels, which is checked. After an error its
+    // content is undefined.
+    template <class Label>
+    void segment_into(Label *labels, std::size_t count, const VolumeView &image,
+                      const SegmentOptions &options = {}) const {
+        static_assert(std::is_same_v<Label, std::uint8_t> || std::is_same_v<Label, std::uint16_t>,
+                      "labels are std::uint8_t or std::uint16_t");
+        flare_volume v = FLARE_VOLUME_INIT;
+        v.data = image.data;
+        v.dtype = image.dtype;
+        v.channels = image.channels;
+        for (std::size_t i = 0; i < 3; i++) {
+            v.size[i] = image.size[i];
+            v.spacing[i] = image.spacing[i];
+            v.origin[i] = image.origin[i];
+        }
+        for (std::size_t i = 0; i < 9; i++) v.direction[i] = image.direction[i];
+        if (count > std::numeric_limits<std::size_t>::max() / sizeof(Label))
+            throw Error(FLARE_ERR_ARGUMENT, "count is larger than any buffer");
+        Call call(options);
+        call.finish(flare_segment(labels, DTypeOf<Label>::value, count * sizeof(Label), handle_, &v,
+                                  &call.options));
+    }
+
+    // Segments a NIfTI file into a NIfTI file, which is written whole or not at all.
+    void segment_file(const std::string &in_path, const std::string &out_path,
+                      const SegmentOptions &options = {}) const {
+        Call call(options);
+        call.finish(flare_segment_file(handle_, in_path.c_str(), out_path.c_str(), &call.options));
+    }
+
+    // Cancels the calls that run or wait on the model; they throw FLARE_ERR_CANCELLED. From any
+    // thread; returns at once.
+    void cancel() const { detail::check(flare_cancel(handle_)); }
+
+    // What the model is, as JSON.
+    std::string describe() const {
+        char *json = nullptr;
+        detail::check(flare_model_describe(&json, handle_));
+        return detail::take(json);
+    }
+
+    // What the last call cost, as JSON.
+    std::string stats() const {
+        char *json = nullptr;
+        detail::check(flare_model_stats(&json, handle_));
+        return detail::take(json);
+    }
+
+    // For functions of flare.h; stays the Model's.
+    flare_model *handle() const noexcept { return handle_; }
+
+private:
+    // The C options of one call, and the exception that its progress function threw: none may
+    // pass through the library.
+    struct Call {
+        const Progress &progress;
+        std::exception_ptr thrown;
+        flare_segment_options options = FLARE_SEGMENT_OPTIONS_INIT;
+
+        explicit Call(const SegmentOptions &o) : progress(o.progress) {
+            if (progress) {
+                options.progress = &Call::on_progress;
+                options.progress_user = this;
+            }
+            options.mirror = o.mirror;
+            options.probabilities = o.probabilities;
+            options.probabilities_count = o.probabilities_count;
+            options.probabilities_path = detail::or_null(o.probabilities_path);
+        }
+
+        static std::int32_t on_progress(double fraction, const char *phase, void *user) noexcept {
+            Call *call = static_cast<Call *>(user);
+            try {
+                return call->progress(fraction, phase) ? 0 : 1;
+            } catch (...) {
+                call->thrown = std::current_exception();
+                return 1;
+            }
+        }
+
+        void finish(flare_status status) {
+            if (thrown) std::rethrow_exception(thrown);
+            detail::check(status);
+        }
+    };
+
+    flare_model *handle_ = nullptr;
+};
+
+// -------------------------------------------------------------- converting -----------
+
+// The source of a bundle: folder, or onnx with plans and configuration. "" means not given;
+// flare_convert_options explains each.
+struct ConvertOptions {
+    std::string folder;
+    std::string onnx, plans, dataset, configuration;
+    std::string orientation;
+    std::string folds, checkpoint;
+};
+
+// Writes a bundle, whole or not at all.
+inline void convert(const std::string &out_path, const ConvertOptions &options) {
+    detail::check_library();
+    flare_convert_options o = FLARE_CONVERT_OPTIONS_INIT;
+    o.folder = detail::or_null(options.folder);
+    o.onnx = detail::or_null(options.onnx);
+    o.plans = detail::or_null(options.plans);
+    o.dataset = detail::or_null(options.dataset);
+    o.configuration = detail::or_null(options.configuration);
+    o.orientation = detail::or_null(options.orientation);
+    o.folds = detail::or_null(options.folds);
+    o.checkpoint = detail::or_null(options.checkpoint);
+    detail::check(flare_convert(out_path.c_str(), &o));
+}
+
+} // namespace flare
+
+#endif // FLARE_HPP

@@ -1,0 +1,101 @@
+"""Calls that take long: progress callbacks that may raise, and Ctrl-C."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from . import _abi
+from ._errors import Cancelled, Error
+
+ProgressCallback = Callable[[float, str], object]
+
+_callback = threading.local()  # .running: whether this thread is in a progress callback
+
+
+def refuse_in_callback() -> None:
+    """A callback that calls the library would wait for itself for ever."""
+    if getattr(_callback, "running", False):
+        raise Error("a progress callback must not call the library, except Model.cancel")
+
+
+class Progress:
+    """The caller's progress function as a C function that never raises.
+
+    What the function raises is kept in `raised` and cancels the call.
+    """
+
+    def __init__(self, function: ProgressCallback | None) -> None:
+        if function is not None and not callable(function):
+            raise TypeError(f"progress is of type {type(function).__name__}; expected a function")
+        raised: list[BaseException] = []
+
+        def call(fraction: float, phase: bytes, user: int | None) -> int:
+            _callback.running = True
+            try:
+                return 1 if raised or (function and function(fraction, phase.decode())) else 0
+            except BaseException as error:
+                raised.append(error)
+                return 1
+            finally:
+                _callback.running = False
+
+        self.raised = raised
+        self.pointer = _abi.ProgressFn(call) if function else _abi.ProgressFn()
+
+
+def run(call: Callable[[], int], cancel: Callable[[], object], progress: Progress) -> None:
+    """Makes the call and raises what came of it."""
+    try:
+        if threading.current_thread() is threading.main_thread():
+            _run_interruptible(call, cancel)
+        else:
+            _abi.check(call())
+    except Cancelled:
+        if not progress.raised:
+            raise
+    if progress.raised:
+        raise progress.raised.pop(0)
+
+
+def _run_interruptible(call: Callable[[], int], cancel: Callable[[], object]) -> None:
+    """Makes the call on another thread, so that Python runs its signal handlers meanwhile.
+
+    They run only on the main thread, between two bytecodes. What one of them raises
+    (KeyboardInterrupt) cancels the call, and is raised when the call has returned: until then
+    it writes to our arrays.
+    """
+    done = threading.Event()
+    begin = threading.Lock()  # taken by the thread that makes the call, or here, to forbid it
+    failure: list[BaseException] = []
+    interrupt: list[BaseException] = []
+
+    def work() -> None:
+        if not begin.acquire(blocking=False):
+            return
+        try:
+            _abi.check(call())
+        except BaseException as error:
+            failure.append(error)
+        finally:
+            done.set()
+
+    try:
+        threading.Thread(target=work, name="flare call").start()
+    except BaseException as error:  # a signal, or there was no thread to be had
+        if begin.acquire(blocking=False):
+            raise
+        interrupt.append(error)
+    while True:
+        try:
+            if interrupt:
+                cancel()  # again and again: the first may come before the call has begun
+            if done.wait(0.1):
+                break
+        except BaseException as error:
+            interrupt.append(error)
+    # pop, so that no exception is held by a frame of its own traceback, with all our arrays
+    if interrupt:
+        raise interrupt.pop(0)
+    if failure:
+        raise failure.pop()

@@ -1,0 +1,279 @@
+"""An open model."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal, NoReturn, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _abi, _arrays, _call
+from ._errors import ArgumentError, HandleError
+
+Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Vector = Sequence[float] | npt.NDArray[Any]
+Matrix = Sequence[float] | Sequence[Sequence[float]] | npt.NDArray[Any]
+
+
+class Model:
+    """An open model: a bundle made by flare.convert, or an nnU-Net v2 results folder.
+
+    device      "auto", "cpu" (OpenVINO where it loads, else ONNX Runtime), "openvino", "ort",
+                "cuda"
+    threads     bound on the threads of a call; 0: one per core
+    folds       "all", or a list such as "0,1"
+    checkpoint  file in each fold_* folder; None: checkpoint_final.pth
+    runtime     the ONNX Runtime library or its folder; None: search
+
+    >>> import flare, numpy
+    >>> with flare.Model("abdomen.onnx") as model:
+    ...     labels = model.segment(numpy.zeros((4, 5, 6), "int16"), spacing=(0.7, 0.7, 2.0))
+    >>> labels.shape, labels.dtype
+    ((4, 5, 6), dtype('uint8'))
+
+    One model may be used from many threads; its calls wait for each other in turn. Different
+    models run side by side. A model does not pass to another process: open it there. That
+    process must not be a child made by os.fork(), where every call raises flare.ForkedError;
+    multiprocessing's "spawn" is fine.
+
+    Ctrl-C during a call on the main thread cancels the model's calls, within the time of one
+    network tile, and raises KeyboardInterrupt; the model stays usable. So does whatever else a
+    Python signal handler raises.
+    """
+
+    def __init__(
+        self,
+        path: _abi.Path,
+        device: str = "auto",
+        threads: int = 0,
+        folds: str = "all",
+        checkpoint: str | None = None,
+        runtime: _abi.Path | None = None,
+    ) -> None:
+        self._library = _abi.library()
+        self._handle = ctypes.c_void_p()
+        self._path = os.fspath(path)
+        if not -(2**31) <= threads < 2**31:  # C would cut it
+            raise ArgumentError(f"threads is {threads}; expected 0 or a number of threads")
+        options = _abi.OpenOptions(
+            device=_abi.c_text("device", device),
+            folds=_abi.c_text("folds", folds),
+            checkpoint=_abi.c_text("checkpoint", checkpoint),
+            runtime=_abi.c_path("runtime", runtime),
+            threads=threads,
+        )
+        _call.refuse_in_callback()
+        _abi.check(
+            self._library.flare_model_open(
+                ctypes.byref(self._handle), _abi.c_path("path", path), ctypes.byref(options)
+            )
+        )
+        described = self.describe()
+        self._heads = int(described["heads"])
+        highest = max((int(label["value"]) for label in described["labels"]), default=0)
+        self._dtype: type[np.unsignedinteger[Any]] = np.uint8 if highest < 256 else np.uint16
+
+    @overload
+    def segment(
+        self,
+        array: npt.ArrayLike,
+        spacing: Vector,
+        origin: Vector = ...,
+        direction: Matrix = ...,
+        *,
+        out: npt.NDArray[Any] | None = ...,
+        mirror: bool = ...,
+        probabilities: Literal[False] = ...,
+        progress: _call.ProgressCallback | None = ...,
+    ) -> Labels: ...
+
+    @overload
+    def segment(
+        self,
+        array: npt.ArrayLike,
+        spacing: Vector,
+        origin: Vector = ...,
+        direction: Matrix = ...,
+        *,
+        out: npt.NDArray[Any] | None = ...,
+        mirror: bool = ...,
+        probabilities: Literal[True],
+        progress: _call.ProgressCallback | None = ...,
+    ) -> tuple[Labels, npt.NDArray[np.float32]]: ...
+
+    def segment(
+        self,
+        array: npt.ArrayLike,
+        spacing: Vector,
+        origin: Vector = (0.0, 0.0, 0.0),
+        direction: Matrix = _arrays.IDENTITY,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        mirror: bool = False,
+        probabilities: bool = False,
+        progress: _call.ProgressCallback | None = None,
+    ) -> Labels | tuple[Labels, npt.NDArray[np.float32]]:
+        """Segments a volume in memory; returns its labels, shape (z, y, x).
+
+        array          voxels, index order (z, y, x) or (channels, z, y, x), as
+                       SimpleITK.GetArrayFromImage gives them
+        spacing        mm along x, y, z, as SimpleITK's GetSpacing() gives them: the reverse
+                       order of the array's axes
+        origin         position of voxel 0 in mm, x, y, z, LPS
+        direction      9 numbers row-major, or 3 x 3; column i is the LPS direction of axis i
+                       (x, y, z)
+        out            array to fill and return instead of a new one: uint8 or uint16, shape
+                       (z, y, x), C-contiguous
+        mirror         average over the mirror flips that the model was trained with: better,
+                       and up to 8 times slower
+        probabilities  also return float32 probabilities, shape (heads, z, y, x)
+        progress       function called as progress(fraction, phase), fraction 0..1, phase
+                       "read", "preprocess", "network", "export" or "write", at most 20 times a
+                       second, not on the main thread. If it returns something true the call
+                       raises flare.Cancelled; what it raises itself, segment raises. It must
+                       not call this package, except cancel.
+
+        Labels are uint8, or uint16 if the model has labels above 255.
+
+        uint8, int16, uint16, int32, float32 and float64 arrays that are C-contiguous and in
+        native byte order are read where they are. Others are copied once: non-contiguous or
+        byte-swapped ones as they are, bool as uint8, int8 as int16, float16 as float32, and
+        int64, uint32, uint64 as int32, or float64 if their values ask for it. Complex, object
+        and structured arrays raise TypeError.
+
+        >>> import flare, numpy
+        >>> ct = numpy.zeros((4, 5, 6), "float32")
+        >>> with flare.Model("abdomen.onnx") as model:
+        ...     labels, p = model.segment(ct, spacing=(1, 1, 3), probabilities=True)
+        >>> p.shape[1:] == labels.shape
+        True
+        """
+        library, handle = self._library, self._opened()
+        voxels = _arrays.image(array)
+        volume = _arrays.volume(voxels, spacing, origin, direction)
+        labels = _arrays.labels(out, voxels, self._dtype)
+        callback = _call.Progress(progress)
+        options = _abi.SegmentOptions(progress=callback.pointer, mirror=bool(mirror))
+        if probabilities:
+            filled = _arrays.probabilities(self._heads, voxels)
+            options.probabilities, options.probabilities_count = filled.ctypes.data, filled.size
+            options.owner = filled
+        _call.run(
+            lambda: int(
+                library.flare_segment(
+                    labels.ctypes.data,
+                    _arrays.code(labels),
+                    labels.nbytes,
+                    handle,
+                    ctypes.byref(volume),
+                    ctypes.byref(options),
+                )
+            ),
+            lambda: library.flare_cancel(handle),
+            callback,
+        )
+        return (labels, filled) if probabilities else labels
+
+    def segment_file(
+        self,
+        in_path: _abi.Path,
+        out_path: _abi.Path,
+        *,
+        mirror: bool = False,
+        probabilities: _abi.Path | None = None,
+        progress: _call.ProgressCallback | None = None,
+    ) -> None:
+        """Segments a NIfTI file (.nii, .nii.gz) into a file on the same grid.
+
+        probabilities names a NIfTI file for them (4-D, float32). Outputs are whole or absent.
+        mirror and progress are as in segment.
+
+        >>> import flare
+        >>> with flare.Model("abdomen.onnx") as model:
+        ...     model.segment_file("ct.nii.gz", "labels.nii.gz")
+        """
+        library, handle = self._library, self._opened()
+        source, target = _abi.c_path("in_path", in_path), _abi.c_path("out_path", out_path)
+        callback = _call.Progress(progress)
+        options = _abi.SegmentOptions(
+            progress=callback.pointer,
+            probabilities_path=_abi.c_path("probabilities", probabilities),
+            mirror=bool(mirror),
+        )
+        _call.run(
+            lambda: int(library.flare_segment_file(handle, source, target, ctypes.byref(options))),
+            lambda: library.flare_cancel(handle),
+            callback,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What the model says of itself: task, configuration, network, parameters, labels,
+        channels, spacing_mm and patch_size (z, y, x), folds, mirror_axes, normalization,
+        orientation, heads, device, precision, threads."""
+        return self._json(self._library.flare_model_describe)
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What the last finished call took: seconds by phase, tiles, peak_memory_bytes of the
+        process, device, precision, threads."""
+        return self._json(self._library.flare_model_stats)
+
+    def cancel(self) -> None:
+        """Cancels the calls that are running or waiting on this model; they raise
+        flare.Cancelled. Returns at once; may be called from any thread."""
+        _abi.check(self._library.flare_cancel(self._live()))
+
+    def close(self) -> None:
+        """Closes the model; a running call on it is cancelled and waited for. May be called
+        again."""
+        _call.refuse_in_callback()
+        self._free()
+
+    def __enter__(self) -> Model:
+        self._live()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self._free()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a flare.Model cannot be pickled; open it in the process that uses it")
+
+    def __repr__(self) -> str:
+        return f"<flare.Model {self._path!r}{'' if self._handle else ', closed'}>"
+
+    def _free(self) -> None:
+        handle, self._handle = self._handle, ctypes.c_void_p()
+        if handle:
+            self._library.flare_model_free(handle)
+
+    def _live(self) -> ctypes.c_void_p:
+        """The handle, if the model is not closed."""
+        handle = self._handle
+        if not handle:
+            raise HandleError(f"the model {self._path!r} is closed")
+        return handle
+
+    def _opened(self) -> ctypes.c_void_p:
+        """The handle for a call other than cancel."""
+        _call.refuse_in_callback()
+        return self._live()
+
+    def _json(self, function: Any) -> dict[str, Any]:
+        answer = ctypes.c_void_p()
+        _abi.check(function(ctypes.byref(answer), self._opened()))
+        result: dict[str, Any] = _abi.take_json(answer)
+        return result

@@ -1,0 +1,49 @@
+"""The examples in the docstrings and in README.md run as they stand."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import write_nifti
+
+import flare
+from flare import _model
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("module", [flare, _model])
+def test_docstrings(fake: object, module: object) -> None:
+    result = doctest.testmod(module)  # type: ignore[arg-type]
+    flare.set_log(None)
+    assert result.attempted and not result.failed
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    voxels = np.random.default_rng(5).integers(-200, 200, (20, 24, 28)).astype(np.int16)
+    write_nifti(tmp_path / "ct.nii.gz", voxels, (1.5, 1.5, 2.0), (0, 0, 0), np.eye(3))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(block: str) -> None:
+    if "SimpleITK" in block:
+        pytest.importorskip("SimpleITK")
+    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_readme_binding(fake: object, files: Path, block: str) -> None:
+    run(block)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_readme(model_path: Path, files: Path, block: str) -> None:
+    (files / "abdomen.onnx").symlink_to(model_path)
+    run(block)

@@ -1,0 +1,230 @@
+"""The real library: segmenting random volumes with the bundle that FLARE_TEST_MODEL names."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import in_child, in_fork, read_nifti, write_nifti
+
+import flare
+
+SPACING = (1.5, 1.5, 2.0)
+ORIGIN = (-20.0, 12.5, 100.0)
+FLIPPED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+
+
+@pytest.fixture
+def model(model_path: Path) -> Iterator[flare.Model]:
+    with flare.Model(model_path, threads=2) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ct(model: flare.Model) -> Any:
+    """Small, so that it is one tile or a few, and random in blocks, so that labels differ."""
+    random = np.random.default_rng(3)
+    blocks = random.integers(-300, 300, (6, 7, 8)).astype(np.int16)
+    voxels = blocks.repeat(4, 0).repeat(4, 1).repeat(4, 2)
+    channels = len(model.describe()["channels"])
+    return voxels if channels == 1 else np.stack([voxels] * channels)
+
+
+@pytest.fixture
+def long_call(model: flare.Model, ct: Any) -> dict[str, Any]:
+    """125 tiles in all mirror flips: much longer than a test that cancels it may take."""
+    described = model.describe()
+    shape = [3 * n for n in described["patch_size"]]
+    voxels = np.resize(ct, (*ct.shape[:-3], *shape))
+    return {"array": voxels, "spacing": described["spacing_mm"][::-1], "mirror": True}
+
+
+def test_labels(model: flare.Model, ct: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    before = ct.copy()
+    ct.flags.writeable = False
+    told: list[tuple[float, str]] = []
+    labels = model.segment(ct, SPACING, progress=lambda *call: told.append(call))
+    described = model.describe()
+    assert labels.shape == ct.shape[-3:]
+    assert set(np.unique(labels)) <= {label["value"] for label in described["labels"]}
+    highest = max(label["value"] for label in described["labels"])
+    assert labels.dtype == (np.uint8 if highest < 256 else np.uint16)
+    assert (ct == before).all()
+    assert told and {phase for _, phase in told} <= {"preprocess", "network", "export"}
+    fractions = [fraction for fraction, _ in told]
+    assert fractions == sorted(fractions) and 0 <= fractions[0] and fractions[-1] <= 1
+    assert (model.segment(ct, SPACING) == labels).all()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32", "float64", "int64", ">i2"])
+def test_dtype_does_not_matter(model: flare.Model, ct: Any, dtype: str) -> None:
+    assert (model.segment(ct.astype(dtype), SPACING) == model.segment(ct, SPACING)).all()
+
+
+def test_out_and_layout(model: flare.Model, ct: Any) -> None:
+    expected = model.segment(ct, SPACING)
+    out = np.full(ct.shape[-3:], 77, np.uint16)
+    assert model.segment(np.asfortranarray(ct), SPACING, out=out) is out
+    assert (out == expected).all()
+
+
+def test_probabilities(model: flare.Model, ct: Any) -> None:
+    labels, p = model.segment(ct, SPACING, probabilities=True)
+    described = model.describe()
+    assert p.shape == (described["heads"], *labels.shape) and p.dtype == np.float32
+    assert (labels == model.segment(ct, SPACING)).all()
+    if described["heads"] == len(described["labels"]):  # not region-based
+        assert np.abs(p.sum(0) - 1).max() < 1e-5
+        assert (p.argmax(0) == labels).mean() > 0.999  # ties
+
+
+def test_mirror(model: flare.Model, ct: Any) -> None:
+    model.segment(ct, SPACING)
+    tiles = model.stats["tiles"]
+    model.segment(ct, SPACING, mirror=True)
+    assert model.stats["tiles"] >= tiles
+
+
+@pytest.mark.parametrize("direction", [np.eye(3), FLIPPED], ids=["identity", "flipped"])
+def test_file_gives_the_same(model: flare.Model, ct: Any, tmp_path: Path, direction: Any) -> None:
+    if ct.ndim == 4:
+        pytest.skip("the model wants several channels")
+    source, target, p_file = tmp_path / "ct.nii.gz", tmp_path / "é.nii.gz", tmp_path / "p.nii.gz"
+    write_nifti(source, ct, SPACING, ORIGIN, direction)
+    phases = set()
+    model.segment_file(
+        source, str(target), probabilities=p_file, progress=lambda _, phase: phases.add(phase)
+    )
+    labels, p = model.segment(ct, SPACING, ORIGIN, direction, probabilities=True)
+    assert (read_nifti(target) == labels).all()
+    assert np.abs(read_nifti(p_file) - p).max() < 1e-5
+    assert phases and phases <= {"read", "preprocess", "network", "export", "write"}
+    assert sorted(os.listdir(tmp_path)) == ["ct.nii.gz", "p.nii.gz", "é.nii.gz"]
+
+
+def test_stats(model: flare.Model, ct: Any) -> None:
+    model.segment(ct, SPACING)
+    stats = model.stats
+    assert set(stats) == {"seconds", "tiles", "peak_memory_bytes", "device", "precision", "threads"}
+    phases = {"open", "read", "preprocess", "network", "export", "write", "total"}
+    assert set(stats["seconds"]) == phases
+    assert 0 < stats["seconds"]["network"] <= stats["seconds"]["total"]
+    assert stats["tiles"] >= 1 and stats["threads"] == 2 and stats["peak_memory_bytes"] > 1e6
+
+
+@pytest.mark.parametrize("how", ["cancel", "interrupt", "answer", "raise", "close"])
+def test_cancelling(model: flare.Model, ct: Any, long_call: dict[str, Any], how: str) -> None:
+    running = threading.Event()
+    stopped: list[float] = []
+
+    def progress(fraction: float, phase: str) -> bool:
+        if phase == "network":
+            running.set()
+            if how == "raise":
+                raise LookupError("mine")
+        return how == "answer" and phase == "network"
+
+    def stop() -> None:
+        running.wait(60)
+        stopped.append(time.monotonic())
+        if how == "interrupt":
+            os.kill(os.getpid(), signal.SIGINT)
+        elif how in ("cancel", "close"):
+            getattr(model, how)()
+
+    expected = {"interrupt": KeyboardInterrupt, "raise": LookupError}.get(how, flare.Cancelled)
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(expected):
+        model.segment(**long_call, progress=progress)
+    assert time.monotonic() - stopped[0] < 5  # one tile, on a busy machine
+    thread.join()
+    if how != "close":
+        assert model.segment(ct, SPACING).shape == ct.shape[-3:]
+
+
+def test_threads(model: flare.Model, ct: Any) -> None:
+    expected = model.segment(ct, SPACING)
+    same: list[bool] = []
+
+    def work() -> None:
+        same.append(bool((model.segment(ct, SPACING) == expected).all()))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert same == [True] * 4
+
+
+def test_fork_and_spawn(real: str, model: flare.Model, model_path: Path, ct: Any) -> None:
+    assert in_fork(lambda: model.segment(ct, SPACING)).startswith("ForkedError")
+    assert in_fork(lambda: flare.Model(model_path)).startswith("ForkedError")
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        labels = pool.submit(in_child, real, str(model_path), ct).result(60)
+    assert (labels == model.segment(ct, SPACING)).all()
+
+
+@pytest.mark.parametrize(
+    "spacing", [(0, 1, 1), (1, -1, 1), (1, 1, float("nan")), (1, 1, float("inf"))]
+)
+def test_wrong_spacing(model: flare.Model, ct: Any, spacing: Any) -> None:
+    with pytest.raises(flare.ArgumentError, match="spacing"):
+        model.segment(ct, spacing)
+
+
+def test_singular_direction(model: flare.Model, ct: Any) -> None:
+    with pytest.raises(flare.ArgumentError, match="direction"):
+        model.segment(ct, SPACING, direction=(1, 0, 0, 1, 0, 0, 0, 0, 1))
+
+
+def test_wrong_number_of_channels(model: flare.Model, ct: Any) -> None:
+    with pytest.raises(flare.ModelError, match="channel"):
+        model.segment(np.stack([ct.reshape(-1, *ct.shape[-2:])] * 5), SPACING)
+
+
+def test_stale_handle(model: flare.Model, ct: Any) -> None:
+    model._library.flare_model_free(model._handle)
+    model._library.flare_model_free(model._handle)
+    with pytest.raises(flare.HandleError):
+        model.segment(ct, SPACING)
+
+
+def test_wrong_files(model: flare.Model, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        model.segment_file(tmp_path / "no.nii.gz", tmp_path / "out.nii.gz")
+    (tmp_path / "empty.nii.gz").touch()
+    with pytest.raises(flare.FormatError, match="empty.nii.gz"):
+        model.segment_file(tmp_path / "empty.nii.gz", tmp_path / "out.nii.gz")
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_wrong_models(real: str, tmp_path: Path) -> None:
+    with pytest.raises(flare.NotFoundError, match="no.onnx"):
+        flare.Model(tmp_path / "no.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
+    with pytest.raises(flare.FormatError, match="bad.onnx"):
+        flare.Model(tmp_path / "bad.onnx")
+
+
+def test_devices(real: str) -> None:
+    found = flare.devices()
+    available = {device["name"] for device in found["devices"] if device["available"]}
+    assert found["runtime"] and found["runtime_version"] and "ort" in available
+    with pytest.raises(flare.RuntimeMissingError, match="/nowhere"):
+        flare.devices("/nowhere")
+
+
+def test_version(real: str) -> None:
+    assert flare.version()[0].isdigit()

@@ -1,0 +1,117 @@
+/* Prints every number of flare.h that compiled programs depend on, in the format of
+ * abi.txt, and with that file as argument compares. Compiles as C and C++; the Python
+ * tests compare their ctypes structs with the same file. */
+#include <stdio.h>
+#include <string.h>
+
+#include "flare.h"
+
+static FILE *expected; /* abi.txt, or NULL: print */
+static int   failures;
+
+static void number(const char *name, long value)
+{
+    char line[200], want[200];
+    snprintf(line, sizeof line, "%s %ld\n", name, value);
+    if (expected == NULL) {
+        fputs(line, stdout);
+        return;
+    }
+    do
+        if (fgets(want, sizeof want, expected) == NULL)
+            strcpy(want, "nothing\n");
+    while (want[0] == '#');
+    if (strcmp(line, want) != 0) {
+        failures++;
+        fprintf(stderr, "abi_test: failed: this build has %s   abi.txt has %s", line, want);
+    }
+}
+
+#define VALUE(name)         number(#name, (long)(name))
+#define SIZE(type)          number(#type, (long)sizeof(type))
+#define FIELD(type, member) number(#type "." #member, (long)offsetof(type, member))
+
+int main(int argc, char **argv)
+{
+    char rest[200];
+    if (argc > 1 && (expected = fopen(argv[1], "r")) == NULL) {
+        perror(argv[1]);
+        return 1;
+    }
+    VALUE(FLARE_API_VERSION);
+
+    VALUE(FLARE_OK);
+    VALUE(FLARE_ERR_INTERNAL);
+    VALUE(FLARE_ERR_ARGUMENT);
+    VALUE(FLARE_ERR_HANDLE);
+    VALUE(FLARE_ERR_NOT_FOUND);
+    VALUE(FLARE_ERR_IO);
+    VALUE(FLARE_ERR_FORMAT);
+    VALUE(FLARE_ERR_UNSUPPORTED);
+    VALUE(FLARE_ERR_MODEL);
+    VALUE(FLARE_ERR_MEMORY);
+    VALUE(FLARE_ERR_DEVICE);
+    VALUE(FLARE_ERR_RUNTIME);
+    VALUE(FLARE_ERR_CANCELLED);
+    VALUE(FLARE_ERR_PANIC);
+    VALUE(FLARE_ERR_FORKED);
+    VALUE(FLARE_ERR_VERSION);
+
+    VALUE(FLARE_LOG_ERROR);
+    VALUE(FLARE_LOG_WARNING);
+    VALUE(FLARE_LOG_INFO);
+    VALUE(FLARE_LOG_DEBUG);
+
+    VALUE(FLARE_UINT8);
+    VALUE(FLARE_INT16);
+    VALUE(FLARE_UINT16);
+    VALUE(FLARE_INT32);
+    VALUE(FLARE_FLOAT32);
+    VALUE(FLARE_FLOAT64);
+
+    SIZE(flare_open_options);
+    FIELD(flare_open_options, struct_size);
+    FIELD(flare_open_options, device);
+    FIELD(flare_open_options, folds);
+    FIELD(flare_open_options, checkpoint);
+    FIELD(flare_open_options, runtime);
+    FIELD(flare_open_options, threads);
+    FIELD(flare_open_options, reserved);
+
+    SIZE(flare_volume);
+    FIELD(flare_volume, struct_size);
+    FIELD(flare_volume, data);
+    FIELD(flare_volume, dtype);
+    FIELD(flare_volume, channels);
+    FIELD(flare_volume, size);
+    FIELD(flare_volume, spacing);
+    FIELD(flare_volume, origin);
+    FIELD(flare_volume, direction);
+
+    SIZE(flare_segment_options);
+    FIELD(flare_segment_options, struct_size);
+    FIELD(flare_segment_options, progress);
+    FIELD(flare_segment_options, progress_user);
+    FIELD(flare_segment_options, probabilities);
+    FIELD(flare_segment_options, probabilities_count);
+    FIELD(flare_segment_options, probabilities_path);
+    FIELD(flare_segment_options, mirror);
+    FIELD(flare_segment_options, reserved);
+
+    SIZE(flare_convert_options);
+    FIELD(flare_convert_options, struct_size);
+    FIELD(flare_convert_options, folder);
+    FIELD(flare_convert_options, onnx);
+    FIELD(flare_convert_options, plans);
+    FIELD(flare_convert_options, dataset);
+    FIELD(flare_convert_options, configuration);
+    FIELD(flare_convert_options, orientation);
+    FIELD(flare_convert_options, folds);
+    FIELD(flare_convert_options, checkpoint);
+
+    if (expected != NULL && fgets(rest, sizeof rest, expected) != NULL) {
+        failures++;
+        fprintf(stderr, "abi_test: failed: abi.txt has more: %s", rest);
+    }
+    return failures > 0;
+}

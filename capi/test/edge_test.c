@@ -1,0 +1,296 @@
+/* What the library promises its callers without a model: bad arguments, foreign handles,
+ * structs of other versions, fork, threads. model_test.c goes on with a model. */
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "check.h"
+
+/* No handle of the library, but not NULL. */
+static flare_model *const foreign = (flare_model *)(uintptr_t)0x1234;
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void test_versions_and_names(void)
+{
+    CHECK(flare_api_version() == FLARE_API_VERSION);
+    CHECK(strchr(flare_version(), '.') != NULL);
+    CHECK(strcmp(flare_status_name(FLARE_OK), "FLARE_OK") == 0);
+    CHECK(strcmp(flare_status_name(FLARE_ERR_INTERNAL), "FLARE_ERR_INTERNAL") == 0);
+    CHECK(strcmp(flare_status_name(FLARE_ERR_MEMORY), "FLARE_ERR_MEMORY") == 0);
+    CHECK(strcmp(flare_status_name(FLARE_ERR_VERSION), "FLARE_ERR_VERSION") == 0);
+    CHECK(flare_status_name(1) != NULL && flare_status_name(-16) != NULL);
+    CHECK(flare_status_name(INT32_MIN) != NULL && flare_status_name(INT32_MAX) != NULL);
+    CHECK(strcmp(flare_last_error(), "") == 0);
+}
+
+static void test_null_arguments(void)
+{
+    char        *text  = (char *)"left over";
+    flare_model *model = foreign;
+    flare_volume image = FLARE_VOLUME_INIT;
+    uint8_t      labels[8];
+
+    CHECK_STATUS(flare_devices(NULL, NULL), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_model_open(NULL, "x", NULL), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_model_open(&model, NULL, NULL), FLARE_ERR_ARGUMENT, "path is NULL");
+    CHECK(model == NULL);
+    CHECK_STATUS(flare_model_describe(NULL, foreign), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_model_describe(&text, NULL), FLARE_ERR_HANDLE, "model is NULL");
+    CHECK(text == NULL);
+    CHECK_STATUS(flare_model_stats(NULL, foreign), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_model_stats(&text, NULL), FLARE_ERR_HANDLE, "model is NULL");
+    CHECK_STATUS(flare_segment(NULL, FLARE_UINT8, 8, foreign, &image, NULL),
+                 FLARE_ERR_ARGUMENT, "labels is NULL");
+    CHECK_STATUS(flare_segment(labels, FLARE_UINT8, 8, NULL, &image, NULL),
+                 FLARE_ERR_HANDLE, "model is NULL");
+    CHECK_STATUS(flare_segment(labels, FLARE_UINT8, 8, foreign, NULL, NULL),
+                 FLARE_ERR_ARGUMENT, "image is NULL");
+    CHECK_STATUS(flare_segment(labels, FLARE_UINT8, 8, foreign, &image, NULL),
+                 FLARE_ERR_ARGUMENT, "data is NULL");
+    CHECK_STATUS(flare_segment_file(NULL, "a", "b", NULL), FLARE_ERR_HANDLE, "model is NULL");
+    CHECK_STATUS(flare_segment_file(foreign, NULL, "b", NULL), FLARE_ERR_ARGUMENT, "in_path");
+    CHECK_STATUS(flare_segment_file(foreign, "a", NULL, NULL), FLARE_ERR_ARGUMENT, "out_path");
+    CHECK_STATUS(flare_cancel(NULL), FLARE_ERR_HANDLE, "model is NULL");
+    CHECK_STATUS(flare_convert(NULL, NULL), FLARE_ERR_ARGUMENT, "out_path is NULL");
+    CHECK_STATUS(flare_convert("x", NULL), FLARE_ERR_ARGUMENT, "options is NULL");
+
+    flare_model_free(NULL);
+    flare_free(NULL);
+    flare_open_options_init(NULL, sizeof(flare_open_options));
+    flare_volume_init(NULL, sizeof(flare_volume));
+    flare_segment_options_init(NULL, sizeof(flare_segment_options));
+    flare_convert_options_init(NULL, sizeof(flare_convert_options));
+}
+
+static void test_foreign_handles(void)
+{
+    int          local;
+    flare_model *handles[] = {foreign, (flare_model *)&local, (flare_model *)UINTPTR_MAX};
+    for (size_t i = 0; i < sizeof handles / sizeof *handles; i++) {
+        char        *text = NULL;
+        uint8_t      labels[1], voxels[1] = {0};
+        flare_volume image = FLARE_VOLUME_INIT;
+        image.data = voxels;
+        CHECK_STATUS(flare_model_describe(&text, handles[i]), FLARE_ERR_HANDLE, "not a model");
+        CHECK_STATUS(flare_model_stats(&text, handles[i]), FLARE_ERR_HANDLE, "not a model");
+        CHECK_STATUS(flare_cancel(handles[i]), FLARE_ERR_HANDLE, "not a model");
+        CHECK_STATUS(flare_segment(labels, FLARE_UINT8, 1, handles[i], &image, NULL),
+                     FLARE_ERR_HANDLE, "not a model");
+        CHECK_STATUS(flare_segment_file(handles[i], "a", "b", NULL), FLARE_ERR_HANDLE,
+                     "not a model");
+        flare_model_free(handles[i]);
+        CHECK(text == NULL);
+    }
+}
+
+/* Calls a function with a struct of any size at the start of bytes. */
+static flare_status open_with(void *bytes)
+{
+    flare_model *model;
+    return flare_model_open(&model, "x", (flare_open_options *)bytes);
+}
+static flare_status volume_with(void *bytes)
+{
+    uint8_t labels[1];
+    return flare_segment(labels, FLARE_UINT8, 1, foreign, (flare_volume *)bytes, NULL);
+}
+static flare_status segment_with(void *bytes)
+{
+    return flare_segment_file(foreign, "a", "b", (flare_segment_options *)bytes);
+}
+static flare_status convert_with(void *bytes)
+{
+    return flare_convert("x", (flare_convert_options *)bytes);
+}
+
+static void test_struct_sizes(void)
+{
+    /* probe: a field whose wrong value gives `status` and `text` only after the struct was
+     * accepted. */
+    static const struct {
+        size_t size;
+        flare_status (*call)(void *);
+        size_t       probe;
+        flare_status status;
+        const char  *text;
+    } structs[] = {
+        {sizeof(flare_open_options), open_with, offsetof(flare_open_options, threads),
+         FLARE_ERR_ARGUMENT, "threads"},
+        {sizeof(flare_volume), volume_with, offsetof(flare_volume, data), FLARE_ERR_HANDLE,
+         "not a model"},
+        {sizeof(flare_segment_options), segment_with, offsetof(flare_segment_options, mirror),
+         FLARE_ERR_HANDLE, "not a model"},
+        {sizeof(flare_convert_options), convert_with, 0, FLARE_ERR_ARGUMENT, "either folder"},
+    };
+    for (size_t i = 0; i < sizeof structs / sizeof *structs; i++) {
+        size_t bytes[64]; /* room for the struct and a tail */
+        size_t size = structs[i].size;
+        memset(bytes, 0, sizeof bytes);
+        if (structs[i].probe != 0)
+            memset((char *)bytes + structs[i].probe, 0xFF, 4);
+
+        bytes[0] = 0; /* not initialised */
+        CHECK_STATUS(structs[i].call(bytes), FLARE_ERR_ARGUMENT, "struct_size");
+        bytes[0] = size - 1;
+        CHECK_STATUS(structs[i].call(bytes), FLARE_ERR_ARGUMENT, "struct_size");
+        bytes[0] = SIZE_MAX;
+        CHECK_STATUS(structs[i].call(bytes), FLARE_ERR_ARGUMENT, "struct_size");
+        bytes[0] = size;
+        CHECK_STATUS(structs[i].call(bytes), structs[i].status, structs[i].text);
+        bytes[0] = size + 16; /* a newer program that uses nothing new */
+        CHECK_STATUS(structs[i].call(bytes), structs[i].status, structs[i].text);
+        ((char *)bytes)[size + 15] = 1; /* and one that does */
+        CHECK_STATUS(structs[i].call(bytes), FLARE_ERR_VERSION, "newer library");
+    }
+}
+
+static void test_reserved_fields(void)
+{
+    flare_model          *model;
+    flare_open_options    open    = FLARE_OPEN_OPTIONS_INIT;
+    flare_segment_options segment = FLARE_SEGMENT_OPTIONS_INIT;
+    open.reserved = segment.reserved = 1;
+    CHECK_STATUS(flare_model_open(&model, "x", &open), FLARE_ERR_VERSION, "reserved");
+    CHECK_STATUS(flare_segment_file(foreign, "a", "b", &segment), FLARE_ERR_VERSION, "reserved");
+}
+
+static void test_init_functions(void)
+{
+    struct {
+        flare_volume volume;
+        uint64_t     newer, behind;
+    } v;
+    memset(&v, 0xFF, sizeof v);
+    flare_volume_init(&v.volume, sizeof v.volume + sizeof v.newer);
+    CHECK(v.volume.struct_size == sizeof v.volume + sizeof v.newer);
+    CHECK(v.volume.data == NULL && v.volume.direction[8] == 0 && v.newer == 0);
+    CHECK(v.behind == UINT64_MAX);
+    memset(&v, 0xFF, sizeof v);
+    flare_volume_init(&v.volume, 4); /* no struct is that small: nothing is touched */
+    CHECK(v.volume.struct_size == SIZE_MAX);
+}
+
+static void test_convert_needs_one_source(void)
+{
+    flare_convert_options options = FLARE_CONVERT_OPTIONS_INIT;
+    options.folder = "a";
+    options.onnx   = "b";
+    CHECK_STATUS(flare_convert("x", &options), FLARE_ERR_ARGUMENT, "either folder or onnx");
+}
+
+static void ignore_log(int32_t level, const char *message, void *user)
+{
+    (void)level, (void)message, (void)user;
+}
+
+static void test_log_levels(void)
+{
+    CHECK_STATUS(flare_set_log(ignore_log, NULL, 0), FLARE_ERR_ARGUMENT, "level is 0");
+    CHECK_STATUS(flare_set_log(ignore_log, NULL, 5), FLARE_ERR_ARGUMENT, "level is 5");
+    CHECK_STATUS(flare_set_log(ignore_log, (void *)1, FLARE_LOG_DEBUG), FLARE_OK, "");
+    CHECK_STATUS(flare_set_log(NULL, NULL, 0), FLARE_OK, "");
+}
+
+/* A text longer than the library keeps is cut between characters. */
+static void test_long_error_text(void)
+{
+    enum { LENGTH = 20000 };
+    flare_model          *model;
+    static char           path[LENGTH + 1];
+    flare_convert_options options = FLARE_CONVERT_OPTIONS_INIT;
+    for (int i = 0; i < LENGTH; i += 2)
+        memcpy(path + i, "\xC3\xA4", 2);
+    options.folder = path;
+    CHECK(flare_convert("/no/such/folder/x.onnx", &options) < 0);
+    CHECK(strlen(flare_last_error()) <= 4096);
+    CHECK(flare_model_open(&model, path, NULL) < 0);
+    CHECK(strlen(flare_last_error()) <= 4096);
+}
+
+/* In a fork()ed child every call that would enter Go returns FLARE_ERR_FORKED at once; the
+ * others work. */
+static void test_fork(void)
+{
+    double start = seconds();
+    pid_t  child = fork();
+    int    status;
+    if (child == 0) {
+        char        *text;
+        flare_model *model;
+        flare_volume image = FLARE_VOLUME_INIT;
+        uint8_t      labels[1] = {0};
+        image.data = labels;
+        failures   = 0;
+        alarm(5); /* a call that hangs ends the child */
+        CHECK_STATUS(flare_model_open(&model, "x", NULL), FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_devices(&text, NULL), FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_set_log(NULL, NULL, 0), FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_model_describe(&text, foreign), FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_model_stats(&text, foreign), FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_segment(labels, FLARE_UINT8, 1, foreign, &image, NULL),
+                     FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_segment_file(foreign, "a", "b", NULL), FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_cancel(foreign), FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_convert("x", NULL), FLARE_ERR_FORKED, "fork");
+        flare_model_free(foreign);
+        flare_free(NULL);
+        CHECK(flare_api_version() == FLARE_API_VERSION);
+        _exit(failures > 0);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(seconds() - start < 2);
+    CHECK_STATUS(flare_cancel(foreign), FLARE_ERR_HANDLE, "not a model"); /* the parent lives */
+}
+
+/* Each thread makes its own kind of mistake and must see its own text only. */
+static void *thread_of_errors(void *user)
+{
+    uintptr_t number = (uintptr_t)user;
+    char      own[32];
+    CHECK(strcmp(flare_last_error(), "") == 0);
+    snprintf(own, sizeof own, "%#lx is", (unsigned long)number);
+    for (int i = 0; i < 200; i++) {
+        CHECK_STATUS(flare_cancel((flare_model *)number), FLARE_ERR_HANDLE, own);
+        sched_yield();
+        CHECK(strstr(flare_last_error(), own) != NULL);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    enum { COUNT = 64 };
+    pthread_t threads[COUNT];
+    CHECK_STATUS(flare_model_open(NULL, "x", NULL), FLARE_ERR_ARGUMENT, "out is NULL");
+    for (uintptr_t i = 0; i < COUNT; i++)
+        CHECK(pthread_create(&threads[i], NULL, thread_of_errors, (void *)(0x10000 + i)) == 0);
+    for (int i = 0; i < COUNT; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(strstr(flare_last_error(), "out is NULL") != NULL);
+}
+
+int main(void)
+{
+    begin_checks();
+    test_versions_and_names();
+    test_null_arguments();
+    test_foreign_handles();
+    test_struct_sizes();
+    test_reserved_fields();
+    test_init_functions();
+    test_convert_needs_one_source();
+    test_log_levels();
+    test_long_error_text();
+    test_fork();
+    test_threads();
+    return end_checks("edge_test");
+}

@@ -1,0 +1,275 @@
+package kernel
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/libflare/libflare/segment/internal/cmem"
+)
+
+// eachSet runs a test with every instruction set that this processor has. Plain C
+// and the reference run everywhere; the log says which others were tested.
+func eachSet(t *testing.T, body func(t *testing.T)) {
+	defer Choose(Best())
+	for set, name := range []string{"plain", "avx2", "avx512"} {
+		if !Choose(set) {
+			t.Logf("%s: not on this machine", name)
+			continue
+		}
+		t.Run(name, body)
+	}
+}
+
+func noise(n int) []float32 {
+	r := rand.New(rand.NewPCG(1, uint64(n)))
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = float32(r.NormFloat64())
+	}
+	return s
+}
+
+// near compares within a few roundings of float32.
+func near(t *testing.T, want, got []float32) {
+	t.Helper()
+	require.Equal(t, len(want), len(got))
+	for i := range want {
+		require.InDelta(t, want[i], got[i], 2e-6*max(1, math.Abs(float64(want[i]))), "element %d", i)
+	}
+}
+
+// splineReference is the cubic B-spline of a line continued by its end values, by
+// solving for its coefficients directly (Thomas algorithm over a line extended until
+// the ends no longer matter) in float64.
+func splineReference(line []float32, start int32, w []float32) float32 {
+	const extend = 40 // the pole's power 40 is 1e-23
+	n := len(line) + 2*extend
+	s := func(i int) float64 { return float64(line[min(max(i-extend, 0), len(line)-1)]) }
+	// c[i-1] + 4 c[i] + c[i+1] = 6 s[i]; the outermost coefficients are the values.
+	d, e := make([]float64, n), make([]float64, n)
+	for i := range n {
+		if i == 0 || i == n-1 {
+			d[i], e[i] = s(i), 0
+			continue
+		}
+		m := 4 - e[i-1]
+		e[i] = 1 / m
+		d[i] = (6*s(i) - d[i-1]) / m
+	}
+	c := make([]float64, n)
+	for i := n - 1; i >= 0; i-- {
+		c[i] = d[i]
+		if i < n-1 {
+			c[i] -= e[i] * c[i+1]
+		}
+	}
+	sum := 0.0
+	for k := range 4 {
+		sum += float64(w[k]) * c[int(start)+k+extend]
+	}
+	return float32(sum)
+}
+
+func TestCubic(t *testing.T) {
+	eachSet(t, func(t *testing.T) {
+		for _, c := range []struct{ in, out, lanes int }{{1, 3, 5}, {2, 5, 32}, {7, 4, 33}, {40, 55, 70}, {19, 19, 1}} {
+			src := noise(c.in * (c.lanes + 3))
+			start, weights := make([]int32, c.out), noise(4*c.out)
+			for j := range start {
+				start[j] = int32(j*(c.in+1)/c.out) - 2 // from -2 to n-2, the whole range allowed
+			}
+			got := make([]float32, c.out*c.lanes)
+			Cubic(got, c.lanes, src, c.lanes+3, c.in, c.out, start, weights, c.lanes, make([]float32, (c.in+6)*Lanes))
+			for j := range c.out {
+				for l := range c.lanes {
+					line := make([]float32, c.in)
+					for i := range line {
+						line[i] = src[i*(c.lanes+3)+l]
+					}
+					want := splineReference(line, start[j], weights[4*j:4*j+4])
+					require.InDelta(t, want, got[j*c.lanes+l], 2e-5, "%v row %d lane %d", c, j, l)
+				}
+			}
+		}
+	})
+}
+
+func TestLoadAndScan(t *testing.T) {
+	const rows, columns = 5, 37
+	values := noise(rows * columns)
+	for i := range values {
+		values[i] = float32(math.Round(float64(values[i] * 40)))
+	}
+	fill := func(f func(v float32, i int)) {
+		for i, v := range values {
+			f(v, i)
+		}
+	}
+	u8, i16, u16, i32, f64 := make([]uint8, len(values)), make([]int16, len(values)), make([]uint16, len(values)), make([]int32, len(values)), make([]float64, len(values))
+	fill(func(v float32, i int) {
+		u8[i], i16[i], u16[i], i32[i], f64[i] = uint8(int(v)&255), int16(v), uint16(int(v)+500), int32(v)*1000, float64(v)/3
+	})
+	data := map[int32][]byte{1: u8, 2: cmem.Bytes(i16), 3: cmem.Bytes(u16), 4: cmem.Bytes(i32), 5: cmem.Bytes(values), 6: cmem.Bytes(f64)}
+	at := func(dtype int32, i int) float64 {
+		switch dtype {
+		case 1:
+			return float64(u8[i])
+		case 2:
+			return float64(i16[i])
+		case 3:
+			return float64(u16[i])
+		case 4:
+			return float64(i32[i])
+		case 5:
+			return float64(values[i])
+		}
+		return f64[i]
+	}
+	a := Affine{Lo: -30, Hi: 35, Sub: 3.5, Div: 1.7}
+	eachSet(t, func(t *testing.T) {
+		for dtype := int32(1); dtype <= 6; dtype++ {
+			for _, p := range []Plane{
+				{Offset: 0, Stride: [2]int{columns, 1}, Shape: [2]int{rows, columns}},
+				{Offset: rows*columns - 1, Stride: [2]int{-columns, -1}, Shape: [2]int{rows, columns}},
+				{Offset: 2, Stride: [2]int{1, columns}, Shape: [2]int{columns - 2, rows}},
+			} {
+				p.Data, p.DType = data[dtype], dtype
+				n := p.Shape[0] * p.Shape[1]
+				got, want := make([]float32, n), make([]float32, n)
+				Load(got, p, a)
+				r := Scan(p, 7)
+				lo, hi, sum, sum2 := math.Inf(1), math.Inf(-1), 0.0, 0.0
+				for i := range p.Shape[0] {
+					for j := range p.Shape[1] {
+						v := at(dtype, p.Offset+i*p.Stride[0]+j*p.Stride[1])
+						want[i*p.Shape[1]+j] = (min(max(float32(v), a.Lo), a.Hi) - a.Sub) / a.Div
+						lo, hi, sum, sum2 = min(lo, v), max(hi, v), sum+v-7, sum2+(v-7)*(v-7)
+					}
+				}
+				near(t, want, got)
+				assert.Equal(t, lo, r.Min)
+				assert.Equal(t, hi, r.Max)
+				assert.InEpsilon(t, sum, r.Sum, 1e-9)
+				assert.InEpsilon(t, sum2, r.Sum2, 1e-9)
+				assert.Zero(t, r.Bad)
+			}
+		}
+		bad := []float64{1, math.NaN(), math.Inf(1), 1e300, 2} // 1e300 is infinite as float32
+		assert.Equal(t, 3, Scan(Plane{Data: cmem.Bytes(bad), DType: 6, Stride: [2]int{5, 1}, Shape: [2]int{1, 5}}, 0).Bad)
+	})
+}
+
+func TestTranspose(t *testing.T) {
+	eachSet(t, func(t *testing.T) {
+		for _, s := range [][2]int{{1, 1}, {16, 16}, {17, 35}, {50, 3}} {
+			src := noise(s[0] * (s[1] + 2))
+			got := make([]float32, s[1]*(s[0]+1))
+			Transpose(got, s[0]+1, src, s[1]+2, s[0], s[1])
+			for i := range s[0] {
+				for j := range s[1] {
+					require.Equal(t, src[i*(s[1]+2)+j], got[j*(s[0]+1)+i])
+				}
+			}
+		}
+	})
+}
+
+func TestAccumulateAndFinish(t *testing.T) {
+	const ty, tx, stride = 11, 45, 60
+	src := noise(ty * tx)
+	eachSet(t, func(t *testing.T) {
+		for flips := range 4 {
+			w := Window{Y: 2, X: 5, TileY: ty, TileX: tx, FlipY: flips&1 != 0, FlipX: flips&2 != 0}
+			wy, wx := noise(7), noise(33)
+			got := noise(7 * stride)
+			want := append([]float32(nil), got...)
+			for y := range wy {
+				for x := range wx {
+					sy, sx := w.Y+y, w.X+x
+					if w.FlipY {
+						sy = ty - 1 - sy
+					}
+					if w.FlipX {
+						sx = tx - 1 - sx
+					}
+					want[y*stride+x] += 0.3 * wy[y] * wx[x] * src[sy*tx+sx]
+				}
+			}
+			Accumulate(got, stride, src, w, 0.3, wy, wx)
+			near(t, want, got)
+		}
+		wy, wx, acc := noise(6), noise(41), noise(6*41)
+		dst, want := make([]float32, len(acc)), make([]float32, len(acc))
+		for i := range acc {
+			want[i] = acc[i] * wy[i/41] * wx[i%41]
+		}
+		assert.Zero(t, Finish(dst, acc, wy, wx))
+		near(t, want, dst)
+		assert.Equal(t, make([]float32, len(acc)), acc)
+		acc[3], acc[99] = float32(math.NaN()), float32(math.Inf(-1))
+		assert.Equal(t, 2, Finish(dst, acc, wy, wx))
+	})
+}
+
+func TestLines(t *testing.T) {
+	const classes, rows, in, out = 5, 3, 21, 67
+	low, high := noise(classes*rows*in), noise(classes*rows*in)
+	for i := range high {
+		high[i] = -high[i]
+	}
+	x0, w := make([]int32, out), make([]float32, out)
+	for x := range x0 {
+		p := float64(x) * (in - 1) / (out - 1)
+		x0[x], w[x] = int32(p), float32(p-math.Floor(p))
+	}
+	c := &Corner{Low: low, High: high, Row: [2]int{in, 2 * in}, Weight: [4]float32{0.1, 0.4, 0.2, 0.3}, Stride: rows * in, Classes: classes}
+	logit := func(class, x int) float32 {
+		at := func(i int) float64 {
+			i = min(i, in-1)
+			o := class * c.Stride
+			return float64(c.Weight[0])*float64(low[o+c.Row[0]+i]) + float64(c.Weight[1])*float64(low[o+c.Row[1]+i]) +
+				float64(c.Weight[2])*float64(high[o+c.Row[0]+i]) + float64(c.Weight[3])*float64(high[o+c.Row[1]+i])
+		}
+		a, b := at(int(x0[x])), at(int(x0[x])+1)
+		return float32(a + float64(w[x])*(b-a))
+	}
+	eachSet(t, func(t *testing.T) {
+		line := NewLine(in, x0, w)
+		got := make([]float32, out)
+		all := make([][]float32, classes)
+		for class := range classes {
+			want := make([]float32, out)
+			for x := range want {
+				want[x] = logit(class, x)
+			}
+			line.Logits(got, c, class)
+			near(t, want, got)
+			all[class] = append([]float32(nil), got...)
+		}
+		labels, regions := make([]uint16, out), make([]uint16, out)
+		line.Argmax(labels, c)
+		values := []uint16{9, 300, 2, 7, 65535}
+		line.Regions(regions, c, values)
+		for x := range labels {
+			best, region := 0, uint16(0)
+			for class := range classes {
+				if all[class][x] > all[best][x] {
+					best = class
+				}
+				if all[class][x] > 0 {
+					region = values[class]
+				}
+			}
+			require.EqualValues(t, best, labels[x], "voxel %d", x)
+			require.Equal(t, region, regions[x], "voxel %d", x)
+		}
+		// Of equal logits the first class wins, as in numpy's argmax.
+		same := &Corner{Low: make([]float32, len(low)), High: make([]float32, len(low)), Row: c.Row, Weight: c.Weight, Stride: c.Stride, Classes: classes}
+		line.Argmax(labels, same)
+		assert.Equal(t, make([]uint16, out), labels)
+	})
+}

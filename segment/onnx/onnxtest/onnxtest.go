@@ -3,15 +3,10 @@
 package onnxtest
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
-	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
-	"strings"
 
+	"github.com/libflare/libflare/segment/internal/npy"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/onnx"
 )
@@ -84,39 +79,8 @@ func Build(folder string) ([]byte, error) {
 	return m.Marshal()
 }
 
-var npyShape = regexp.MustCompile(`'descr': '<f4', 'fortran_order': False, 'shape': \(([0-9, ]*)\)`)
-
-// readNPY reads a version 1 file of float32 in C order.
+// readNPY reads an array.
 func readNPY(path string) (Array, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return Array{}, err
-	}
-	bad := fmt.Errorf("%s: not an npy file of version 1 with float32 in C order", path)
-	if len(b) < 10 || !bytes.HasPrefix(b, []byte("\x93NUMPY\x01")) {
-		return Array{}, bad
-	}
-	start := 10 + int(binary.LittleEndian.Uint16(b[8:]))
-	if start > len(b) {
-		return Array{}, bad
-	}
-	header := npyShape.FindSubmatch(b[10:start])
-	if header == nil {
-		return Array{}, bad
-	}
-	a, n := Array{}, 1
-	for _, s := range strings.FieldsFunc(string(header[1]), func(r rune) bool { return r == ',' || r == ' ' }) {
-		d, err := strconv.Atoi(s)
-		if err != nil {
-			return Array{}, bad
-		}
-		a.Shape = append(a.Shape, d)
-		n *= d
-	}
-	if len(b)-start != 4*n {
-		return Array{}, bad
-	}
-	a.Data = make([]float32, n)
-	_, err = binary.Decode(b[start:], binary.LittleEndian, a.Data)
-	return a, err
+	data, shape, err := npy.Read(path)
+	return Array{Shape: shape, Data: data}, err
 }

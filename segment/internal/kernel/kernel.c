@@ -1,18 +1,18 @@
 #include "kernel.h"
 
-extern const flare_kernels flare_kernels_plain;
+extern const kernels kernels_plain;
 #if defined(__x86_64__)
-extern const flare_kernels flare_kernels_avx2, flare_kernels_avx512;
+extern const kernels kernels_avx2, kernels_avx512;
 #endif
 
-const flare_kernels *flare_kernels_for(int set) {
-    if (set == 0) return &flare_kernels_plain; /* NEON on arm64: part of its base set */
+const kernels *kernels_for(int set) {
+    if (set == 0) return &kernels_plain; /* NEON on arm64: part of its base set */
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (set == 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &flare_kernels_avx2;
+    if (set == 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &kernels_avx2;
     if (set == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return &flare_kernels_avx512;
+        return &kernels_avx512;
 #endif
     return 0;
 }

@@ -7,11 +7,11 @@ package kernel
 #cgo CFLAGS: -O3 -std=gnu11
 #include "kernel.h"
 
-static flare_kernels k;
+static kernels k;
 static int k_set = -1;
 
-static int flare_choose(int set) {
-	const flare_kernels *found = flare_kernels_for(set);
+static int choose(int set) {
+	const kernels *found = kernels_for(set);
 	if (!found) return 0;
 	k = *found, k_set = set;
 	return 1;
@@ -19,7 +19,7 @@ static int flare_choose(int set) {
 
 static void k_load(float *dst, const void *src, int32_t dtype, int64_t offset, int64_t s0, int64_t s1, int64_t n0, int64_t n1,
                    float lo, float hi, float sub, float div) { k.load(dst, src, dtype, offset, s0, s1, n0, n1, lo, hi, sub, div); }
-static void k_scan(flare_scan_result *out, const void *src, int32_t dtype, int64_t offset, int64_t s0, int64_t s1, int64_t n0,
+static void k_scan(scan_result *out, const void *src, int32_t dtype, int64_t offset, int64_t s0, int64_t s1, int64_t n0,
                    int64_t n1, double shift) { k.scan(out, src, dtype, offset, s0, s1, n0, n1, shift); }
 static void k_cubic(float *dst, int64_t ds, const float *src, int64_t ss, int64_t n_in, int64_t n_out, const int32_t *start,
                     const float *w, int64_t lanes, float *scratch) { k.cubic(dst, ds, src, ss, n_in, n_out, start, w, lanes, scratch); }
@@ -57,15 +57,15 @@ import (
 )
 
 // Lanes is how many columns Cubic filters at a time; its scratch is sized by it.
-const Lanes = C.FLARE_LANES
+const Lanes = C.KERNEL_LANES
 
 func init() { Choose(Best()) }
 
 // Best returns the highest instruction set that works here: 0 plain C, 1
 // AVX2+FMA, 2 AVX-512.
 func Best() int {
-	for set := C.FLARE_KERNEL_SETS - 1; set > 0; set-- {
-		if C.flare_kernels_for(C.int(set)) != nil {
+	for set := C.KERNEL_SETS - 1; set > 0; set-- {
+		if C.kernels_for(C.int(set)) != nil {
 			return set
 		}
 	}
@@ -74,7 +74,7 @@ func Best() int {
 
 // Choose makes all later calls use an instruction set and reports whether it
 // exists here. For tests and benchmarks; the library uses Best.
-func Choose(set int) bool { return C.flare_choose(C.int(set)) == 1 }
+func Choose(set int) bool { return C.choose(C.int(set)) == 1 }
 
 // Plane is a two-dimensional window of voxels of a type of package volume:
 // voxel (i,j) is element Offset + i*Stride[0] + j*Stride[1] of Data.
@@ -108,7 +108,7 @@ type ScanResult struct {
 
 // Scan returns the extremes and sums of the plane's voxels.
 func Scan(p Plane, shift float64) ScanResult {
-	var r C.flare_scan_result
+	var r C.scan_result
 	C.k_scan(&r, unsafe.Pointer(&p.Data[0]), C.int32_t(p.DType), C.int64_t(p.Offset), C.int64_t(p.Stride[0]), C.int64_t(p.Stride[1]),
 		C.int64_t(p.Shape[0]), C.int64_t(p.Shape[1]), C.double(shift))
 	return ScanResult{float64(r.min), float64(r.max), float64(r.sum), float64(r.sum2), int(r.bad)}

@@ -8,23 +8,23 @@
 #include <stdint.h>
 
 /* Columns are filtered this many at a time, so that a block stays in the first-level cache. */
-#define FLARE_LANES 32
+#define KERNEL_LANES 32
 
 typedef struct {
     double min, max, sum, sum2; /* of x - shift for the sums */
     int64_t bad;                /* voxels that are NaN or infinite in float32 */
-} flare_scan_result;
+} scan_result;
 
 typedef struct {
     /* dst[i][j] = (clip(src[offset + i*stride0 + j*stride1]) - sub) / div, row-major n0 x n1;
      * strides in voxels; dtype as in flare.h. */
     void (*load)(float *dst, const void *src, int32_t dtype, int64_t offset, int64_t stride0, int64_t stride1,
                  int64_t n0, int64_t n1, float lo, float hi, float sub, float div);
-    void (*scan)(flare_scan_result *out, const void *src, int32_t dtype, int64_t offset, int64_t stride0, int64_t stride1,
+    void (*scan)(scan_result *out, const void *src, int32_t dtype, int64_t offset, int64_t stride0, int64_t stride1,
                  int64_t n0, int64_t n1, double shift);
     /* Cubic B-spline along the rows of `lanes` columns, the signal continued by its end
      * values: dst[j][l] = sum_k weights[4*j+k] * c[start[j]+k][l], c the spline coefficients
-     * of src. scratch: (n_in+6) x FLARE_LANES floats. */
+     * of src. scratch: (n_in+6) x KERNEL_LANES floats. */
     void (*cubic)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t n_in, int64_t n_out,
                   const int32_t *start, const float *weights, int64_t lanes, float *scratch);
     /* dst (n1 x n0) = transpose of src (n0 x n1), both with row strides. */
@@ -49,13 +49,13 @@ typedef struct {
     /* The resampled row of one class itself. */
     void (*logits)(float *out, float *low, const float *const rows[4], const float w[4],
                    int64_t n_low, int64_t n_out, const int32_t *x0, const float *wx);
-} flare_kernels;
+} kernels;
 
 /* The kernels of an instruction set: 0 plain C, 1 AVX2+FMA, 2 AVX-512, or NULL where the
  * processor or the compiler lacks it. */
-const flare_kernels *flare_kernels_for(int set);
+const kernels *kernels_for(int set);
 
-/* How many sets flare_kernels_for knows. */
-#define FLARE_KERNEL_SETS 3
+/* How many sets kernels_for knows. */
+#define KERNEL_SETS 3
 
 #endif

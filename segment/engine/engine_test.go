@@ -111,7 +111,7 @@ func TestFind(t *testing.T) {
 	t.Setenv(RuntimeVariable, filepath.Join(dir, "elsewhere"))
 	_, err := Find("")
 	assert.Equal(t, fault.Runtime, fault.KindOf(err))
-	for _, place := range append(beside(ownFile()), filepath.Join(dir, "elsewhere")) {
+	for _, place := range append(beside(self), filepath.Join(dir, "elsewhere")) {
 		assert.ErrorContains(t, err, place, "every place looked is listed")
 	}
 	_, err = Find(dir)

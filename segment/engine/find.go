@@ -35,7 +35,7 @@ func Find(option string) (string, error) {
 	if option != "" {
 		places = []string{option}
 	} else {
-		places = beside(ownFile())
+		places = beside(self)
 		if v := os.Getenv(RuntimeVariable); v != "" {
 			places = append(places, v)
 		}
@@ -53,8 +53,11 @@ func Find(option string) (string, error) {
 		pattern(), strings.Join(places, "\n  "), strings.TrimPrefix(hint, "; "))
 }
 
-// ownFile returns the file that holds this code: libflare, or a Go program that
-// imports the library.
+// self is the file that holds this code: libflare, or a Go program that imports the
+// library. The loader's name for it may be relative to the folder in which the
+// process stood when it was loaded, so it is made absolute at once.
+var self = ownFile()
+
 func ownFile() string {
 	if name := C.GoString(C.flare_own_file()); strings.Contains(name, "/") {
 		if abs, err := filepath.Abs(name); err == nil {

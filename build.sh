@@ -1,0 +1,285 @@
+#!/usr/bin/env bash
+# Builds, shows, tests and measures libflare. Everything made goes to build/.
+set -euo pipefail
+
+from=$PWD # where the caller's relative paths start
+cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$PWD
+python=${PYTHON:-python3}
+work=build/.work.$$ # things half made; of this run alone, as two may run at once
+trap 'rm -rf "$work"' EXIT
+
+usage() {
+	cat <<-'END'
+		usage: ./build.sh [COMMAND]
+
+		  build                the library, the command line, CMake and pkg-config files (default)
+		  demo [CT MODEL]      segments a synthetic CT, or yours, and shows what came out
+		  test                 builds, then runs every test
+		  bench [CT [MODEL..]] seconds by phase and peak memory
+		  clean                removes build/
+		  help                 this text
+	END
+}
+
+fail() {
+	printf 'build.sh: %s\n' "$*" >&2
+	exit 1
+}
+
+# -------------------------------------------------------------- what it needs ---
+
+# Where the ONNX Runtime of this platform comes from: a Python package, because
+# that is one download by name, version and hash, and the same on every platform.
+# The version is the one whose C interface onnxruntime_go speaks.
+choose_platform() {
+	lib=libflare.so.1 link=libflare.so libraries='libonnxruntime.so.* libonnxruntime_providers_shared.so'
+	case "$(uname -s)-$(uname -m)" in
+	Linux-x86_64)
+		package=onnxruntime-openvino==1.24.1 tag=manylinux_2_28_x86_64
+		hash=3007c803634cc69c6d52af1dea7ce729d9bb62b9a11070fd2f959119199007a8
+		# Of the three identical copies of each OpenVINO library, the name that the others ask for.
+		libraries+=' libonnxruntime_providers_openvino.so libopenvino.so.2541 libopenvino_onnx_frontend.so.2541'
+		libraries+=' libopenvino_intel_cpu_plugin.so libtbb.so.12'
+		;;
+	Linux-aarch64)
+		package=onnxruntime==1.24.1 tag=manylinux_2_28_aarch64
+		hash=86bc43e922b1f581b3de26a3dc402149c70e5542fceb5bec6b3a85542dbeb164
+		;;
+	Darwin-arm64)
+		lib=libflare.1.dylib link=libflare.dylib libraries='libonnxruntime.*.dylib'
+		package=onnxruntime==1.24.1 tag=macosx_14_0_arm64
+		hash=79b3119ab9f4f3817062e6dbe7f4a44937de93905e3a31ba34313d18cb49e7be
+		;;
+	Darwin-x86_64) fail "ONNX Runtime 1.24 does not exist for Macs with Intel processors" ;;
+	MINGW* | MSYS* | CYGWIN*) fail "Windows comes later; for now build in WSL" ;;
+	*) fail "no ONNX Runtime is known for $(uname -s) on $(uname -m)" ;;
+	esac
+}
+
+missing=
+lacks() { missing+="  $1"$'\n'"      Debian, Ubuntu: $2"$'\n'"      Fedora: $3"$'\n'"      macOS: $4"$'\n'; }
+
+# True if version $1 is at least version $2.
+at_least() { [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
+
+check_tools() {
+	local want have
+	want=$(awk '$1 == "go" {print $2}' go.mod)
+	have=$(go env GOVERSION 2>/dev/null || true)
+	at_least "${have#go}" "$want" ||
+		lacks "Go $want or newer (found: ${have:-none}); from go.dev/dl, or, as any Go since 1.21 fetches $want itself:" \
+			"apt install golang" "dnf install golang" "brew install go"
+	if ! command -v "$(go env CC 2>/dev/null || echo cc)" || ! command -v "$(go env CXX 2>/dev/null || echo c++)"; then
+		lacks "a C and C++ compiler:" "apt install build-essential" "dnf install gcc gcc-c++" "xcode-select --install"
+	fi >/dev/null
+	"$python" -m pip --version >/dev/null 2>&1 ||
+		lacks "Python 3 with pip:" "apt install python3-pip" "dnf install python3-pip" "brew install python"
+	[ -z "$missing" ] || fail "this machine lacks"$'\n'"${missing%$'\n'}"
+}
+
+say() { printf '%-8s %s\n' "$1" "$2"; }
+
+# ------------------------------------------------------------------- building ---
+
+# Fetches ONNX Runtime once. The stamp is the last thing written before the folder
+# gets its name, so an interrupted fetch is begun again.
+fetch_runtime() {
+	local runtime=build/lib/flare-runtime
+	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$package $hash $libraries" ]; then return; fi
+	say runtime "fetching $package"
+	mkdir -p "$work/lib" build/lib
+	echo "$package --hash=sha256:$hash" >"$work/requirements.txt"
+	"$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+		--implementation cp --python-version 311 --abi cp311 --platform "$tag" \
+		--require-hashes -r "$work/requirements.txt" -d "$work" ||
+		fail "pip could not fetch $package; see above. (A hash that differs means that the file is not the one expected: do not use it.)"
+	"$python" - "$work"/*.whl "$work/lib" "$libraries" <<-'END'
+		import fnmatch, os, shutil, sys, zipfile
+		wheel, folder, wanted = zipfile.ZipFile(sys.argv[1]), sys.argv[2], sys.argv[3].split()
+		for pattern in wanted + ["LICENSE", "ThirdPartyNotices.txt"]:
+		    found = [n for n in wheel.namelist() if fnmatch.fnmatch(n.rsplit("/", 1)[-1], pattern)]
+		    if not found:
+		        sys.exit(f"build.sh: {sys.argv[1]} holds no {pattern}")
+		    for name in found:
+		        with wheel.open(name) as src, open(os.path.join(folder, os.path.basename(name)), "wb") as dst:
+		            shutil.copyfileobj(src, dst)
+	END
+	echo "$package $hash $libraries" >"$work/lib/.fetched"
+	rm -rf $runtime "$work"/*.whl
+	mv "$work/lib" $runtime
+}
+
+# The same bytes come out wherever the source lies: no paths, no debug information.
+go_build() { go build -trimpath -buildvcs=false "$@"; }
+
+# build_program NAME PACKAGE
+build_program() {
+	say program "build/bin/$1"
+	mkdir -p build/bin "$work"
+	go_build -ldflags '-s -w -buildid=' -o "$work/$1" "$2"
+	mv "$work/$1" "build/bin/$1" # not written over: it may be running
+}
+
+# build_library FOLDER [FLAG..]
+build_library() {
+	local dir=$1 linker="-Wl,-soname,$lib \"-Wl,--version-script=$root/capi/flare.map\""
+	shift
+	say library "$dir/$lib"
+	mkdir -p "$dir" "$work"
+	if [ "$(uname -s)" = Darwin ]; then
+		echo '_flare_*' >"$work/symbols"
+		linker="-Wl,-install_name,@rpath/$lib \"-Wl,-exported_symbols_list,$root/$work/symbols\""
+	fi
+	# Go also writes a header there, which is not ours and goes away with the folder.
+	go_build -buildmode=c-shared "$@" -ldflags "-s -w -buildid= -extldflags '$linker'" -o "$work/$lib" ./capi
+	mv "$work/$lib" "$dir/$lib"
+	ln -sfn "$lib" "$dir/$link"
+}
+
+# What C and C++ programs need to find the library: headers, CMake and pkg-config files.
+build_packages() {
+	local version file
+	version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' segment/segment.go)
+	say packages "build/include build/lib/cmake build/lib/pkgconfig ($version)"
+	mkdir -p build/include build/lib/cmake/flare build/lib/pkgconfig
+	cp include/flare.h bindings/cpp/flare.hpp build/include/
+	for file in flareConfig.cmake flareConfigVersion.cmake; do
+		sed "s/@VERSION@/$version/g" bindings/cpp/$file.in >build/lib/cmake/flare/$file
+	done
+	sed "s/@VERSION@/$version/g" bindings/cpp/libflare.pc.in >build/lib/pkgconfig/libflare.pc
+}
+
+build() {
+	choose_platform
+	check_tools
+	export CGO_ENABLED=1 CGO_CFLAGS="-O3 -g0" CGO_CXXFLAGS="-O3 -g0"
+	fetch_runtime
+	build_program flare ./examples/flare
+	build_library build/lib
+	build_packages
+}
+
+# -------------------------------------------------------------------- showing ---
+
+# The caller's path $1, relative to where the caller stands.
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$from/$1" ;; esac }
+
+demo() {
+	[ $# -eq 0 ] || [ $# -eq 2 ] || fail "demo takes nothing, or a CT and a model"
+	build
+	build_program flare-demo ./examples/demo
+	if [ $# -eq 2 ]; then
+		build/bin/flare-demo build/demo "$(absolute "$2")" "$(absolute "$1")"
+	else
+		build/bin/flare-demo build/demo examples/demo/flare13_phantom.onnx
+	fi
+}
+
+# bench [CT [MODEL..]]: without arguments the CT of clinical size and the networks at hand.
+bench() {
+	build
+	find_data
+	local out=build/bench ct model name
+	ct=$(absolute "${1:-$FLARE_DATA/nnunet_golden/ct_512x512x168.nii.gz}")
+	[ -e "$ct" ] || fail "bench needs a CT: $ct does not exist"
+	mkdir -p $out
+	if [ $# -lt 2 ]; then
+		set -- "$ct" "$root/examples/demo/flare13_phantom.onnx"
+		if [ -d "$FLARE_DATA/model_flare13_onnx" ]; then
+			build/bin/flare convert --onnx "$FLARE_DATA/model_flare13_onnx/model.onnx" --configuration 3d_lowres \
+				--plans "$FLARE_DATA/model_flare13_onnx/plans.json" --orientation LPS $out/flare13.onnx
+			set -- "$@" "$root/$out/flare13.onnx"
+		fi
+	fi
+	shift
+	for model in "$@"; do
+		model=$(absolute "$model") name=$(basename "$model" .onnx)
+		build/bin/flare segment -m "$model" --stats "$out/$name.json" "$ct" "$out/$name.nii.gz"
+		"$python" - "$name" "$out/$name.json" <<-'END'
+			import json, sys
+			s = json.load(open(sys.argv[2]))
+			print(sys.argv[1], *(f"{k} {v:.2f} s" for k, v in s["seconds"].items()), f"{s['tiles']} tiles",
+			      f"peak {s['peak_memory_bytes'] / 1e9:.2f} GB", s["device"], s["precision"], f"{s['threads']} threads", sep="  ")
+		END
+	done
+}
+
+# -------------------------------------------------------------------- testing ---
+
+find_data() {
+	export FLARE_DATA=${FLARE_DATA:-$root/../shared/data}
+	FLARE_DATA=$(absolute "$FLARE_DATA")
+}
+
+report='' current=''
+
+# step TITLE COMMAND..: a failure ends the script, and its exit trap tells where.
+step() {
+	local start=$SECONDS
+	current=$1
+	printf '\n== %s\n' "$1"
+	shift
+	"$@"
+	report+=$(printf '%5d s  %s' $((SECONDS - start)) "$current")$'\n'
+	current=
+}
+
+summary() {
+	rm -rf "$work"
+	printf '\n%s' "$report"
+	if [ -n "$current" ]; then printf 'FAILED   %s\n' "$current"; else echo "all tests passed"; fi
+}
+
+check_format() {
+	local files
+	files=$(gofmt -l capi examples segment)
+	[ -z "$files" ] || fail "gofmt would change:"$'\n'"$files"
+}
+
+test_capi() {
+	build_library build/test/panic -tags flarepanic # panics on purpose when asked to open "panic:"
+	bash capi/test/run.sh "$root/build/lib" "$root/build/test/panic"
+}
+
+test_python() {
+	local venv=build/test/venv
+	if ! [ -x $venv/bin/pytest ]; then
+		"$python" -m venv $venv || fail "the Python tests need venv (Debian: apt install python3-venv)"
+		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest numpy SimpleITK
+	fi
+	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./bindings/python
+	$venv/bin/python -m pytest -q bindings/python/tests
+}
+
+run_tests() {
+	trap summary EXIT
+	step "build" build
+	find_data
+	export FLARE_ONNXRUNTIME=$root/build/lib/flare-runtime FLARE_LIBRARY=$root/build/lib/$lib
+	export FLARE_CLI=$root/build/bin/flare
+	local model=${FLARE_TEST_MODEL:-$root/examples/demo/flare13_phantom.onnx}
+	if [ -e "$model" ]; then export FLARE_TEST_MODEL=$model; else echo "no $model: tests that segment are left out"; fi
+	step "gofmt" check_format
+	step "go vet" go vet ./...
+	step "Go, and the command line end to end" go test -timeout 30m ./...
+	step "C" test_capi
+	step "C++" bash examples/cpp/test.sh "$root/build"
+	step "Python" test_python
+	step "README's snippets" build/test/venv/bin/python examples/readme/test.py "$FLARE_TEST_MODEL"
+}
+
+command=${1:-build}
+[ $# -eq 0 ] || shift
+case $command in
+build) build ;;
+demo) demo "$@" ;;
+test) run_tests ;;
+bench) bench "$@" ;;
+clean) rm -rf build ;;
+help | -h | --help) usage ;;
+*)
+	usage >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/libflare/libflare/segment"
+)
+
+type convertCommand struct {
+	Onnx          string   `placeholder:"FILE" help:"An exported network, instead of a folder."`
+	Plans         string   `placeholder:"FILE" help:"Its plans.json."`
+	Configuration string   `placeholder:"NAME" help:"Its configuration in the plans, such as 3d_fullres."`
+	Dataset       string   `placeholder:"FILE" help:"Its dataset.json; without it labels are numbered."`
+	Orientation   string   `placeholder:"LPS" help:"The voxel order that the network expects; as stored by default."`
+	Paths         []string `arg:"" name:"path" help:"FOLDER OUT.onnx, or with --onnx only OUT.onnx."`
+}
+
+// Help is shown under the usage line, which cannot say that there are two forms.
+func (c *convertCommand) Help() string {
+	return `flare convert FOLDER OUT.onnx
+
+flare convert --onnx FILE --plans FILE --configuration NAME OUT.onnx
+
+FOLDER holds plans.json, dataset.json and fold_*/checkpoint_final.pth.`
+}
+
+// Run writes the bundle.
+func (c *convertCommand) Run(ctx context.Context) error {
+	o := segment.ConvertOptions{ONNX: c.Onnx, Plans: c.Plans, Dataset: c.Dataset,
+		Configuration: c.Configuration, Orientation: c.Orientation}
+	switch {
+	case c.Onnx == "" && len(c.Paths) == 2:
+		o.Folder = c.Paths[0]
+	case c.Onnx != "" && len(c.Paths) == 1:
+		if c.Plans == "" || c.Configuration == "" {
+			return segment.Errorf(segment.ErrArgument, "--onnx needs --plans and --configuration")
+		}
+	default:
+		return segment.Errorf(segment.ErrArgument, "convert takes FOLDER OUT.onnx, or --onnx FILE --plans FILE --configuration NAME OUT.onnx")
+	}
+	return segment.Convert(ctx, c.Paths[len(c.Paths)-1], o)
+}
+
+type infoCommand struct {
+	Json  bool   `help:"As JSON, the way flare_model_describe gives it."`
+	Model string `arg:"" help:"A bundle (.onnx) or an nnU-Net results folder."`
+}
+
+// Run prints what the model says of itself.
+func (c *infoCommand) Run(ctx context.Context) error {
+	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer model.Close()
+	m := model.Describe()
+	if c.Json {
+		e := json.NewEncoder(os.Stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(m)
+	}
+	var labels []string
+	for _, l := range m.Labels {
+		labels = append(labels, fmt.Sprintf("%d %s", l.Value, l.Name))
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, row := range [][2]any{
+		{"model", m.Path}, {"task", m.Task}, {"configuration", m.Configuration},
+		{"network", fmt.Sprintf("%s, %d parameters", m.Network, m.Parameters)},
+		{"folds", strings.Join(m.Folds, ", ")}, {"channels", strings.Join(m.Channels, ", ")},
+		{"normalization", strings.Join(m.Normalization, ", ")},
+		{"spacing z,y,x", fmt.Sprintf("%.4g mm", m.Spacing)}, {"patch z,y,x", m.PatchSize},
+		{"mirror axes", m.MirrorAxes}, {"orientation", orElse(m.Orientation, "as stored")},
+		{"device", fmt.Sprintf("%s, %s, %d threads", m.Device, m.Precision, m.Threads)},
+		{"notes", orElse(strings.Join(m.Notes, "; "), "none")},
+		{"labels", strings.Join(labels, ", ")},
+	} {
+		fmt.Fprintf(w, "%s\t%v\n", row[0], row[1])
+	}
+	return w.Flush()
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+type devicesCommand struct{}
+
+// Run prints the devices, and why one is not available.
+func (c *devicesCommand) Run() error {
+	list, err := segment.Devices("")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("ONNX Runtime %s (%s)\n", list.RuntimeVersion, list.Runtime)
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	for _, d := range list.Devices {
+		state := "available"
+		if !d.Available {
+			state = "not available: " + d.Reason
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Name, d.Description, state)
+	}
+	return w.Flush()
+}

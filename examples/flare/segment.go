@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/libflare/libflare/segment"
+	"github.com/libflare/libflare/segment/imageio"
+)
+
+type segmentCommand struct {
+	Model         string `short:"m" required:"" placeholder:"MODEL" help:"A bundle (.onnx) or an nnU-Net results folder."`
+	Device        string `short:"d" default:"auto" enum:"auto,cpu,ort,openvino,cuda" help:"What runs the network: ${enum}."`
+	Threads       int    `placeholder:"N" help:"Bound on the threads; one per core by default."`
+	Mirror        bool   `help:"Average over the mirror flips that the model was trained with: slower, often a little better."`
+	Folds         string `placeholder:"0,1|all" help:"The folds of the model to average; all by default."`
+	Stats         string `placeholder:"FILE.json" help:"Write seconds by phase, tiles, memory and device."`
+	Probabilities string `placeholder:"FILE" help:"Write the probabilities too (4-D NIfTI); one image only."`
+	In            string `arg:"" help:"An image (.nii, .nii.gz), or a folder of images."`
+	Out           string `arg:"" help:"The label file, or the folder for them. A trailing _0000 is left out of names in a folder."`
+}
+
+// Validate is called after parsing.
+func (c *segmentCommand) Validate() error {
+	if c.Threads < 0 {
+		return fmt.Errorf("--threads is %d, must be 1 or more (0: one per core)", c.Threads)
+	}
+	return nil
+}
+
+// Run segments everything that In names with the model opened once. A case that
+// fails does not keep the others from being done; the first failure is returned.
+func (c *segmentCommand) Run(ctx context.Context, d *display) error {
+	cases, folder, err := c.cases()
+	if err != nil {
+		return err
+	}
+	d.line("opening %s", c.Model)
+	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{Device: c.Device, Threads: c.Threads, Folds: c.Folds})
+	if err != nil {
+		return err
+	}
+	defer model.Close()
+
+	done, failed := map[string]segment.Stats{}, map[string]string{}
+	var first error
+	for _, k := range cases {
+		d.begin(k.name)
+		stats, err := model.SegmentFile(ctx, k.in, k.out, segment.Options{
+			Mirror: c.Mirror, ProbabilitiesFile: c.Probabilities, Progress: d.progress})
+		d.end()
+		if err == nil {
+			done[k.name] = stats
+			d.line("%s: %.1f s, %d tiles, %s %s, %d threads, peak %.2f GB", k.name, stats.Seconds.Total,
+				stats.Tiles, stats.Device, stats.Precision, stats.Threads, float64(stats.PeakMemory)/1e9)
+			continue
+		}
+		if !folder {
+			return err
+		}
+		failed[k.name] = err.Error()
+		d.line("%s: %v", k.name, err)
+		if first == nil {
+			first = err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	total := time.Since(started).Seconds()
+	if !folder {
+		stats := done[cases[0].name]
+		stats.Seconds.Total = total
+		return writeStats(c.Stats, stats)
+	}
+	err = writeStats(c.Stats, map[string]any{"cases": done, "failed": failed, "seconds": map[string]float64{"total": total}})
+	if first == nil {
+		d.line("%d cases in %.1f s", len(cases), total)
+		return err
+	}
+	return segment.Errorf(segment.KindOf(first), "%d of %d cases in %.1f s; %d failed or were not begun, the first: %w",
+		len(done), len(cases), total, len(cases)-len(done), first)
+}
+
+// job is one image and where its labels go.
+type job struct{ name, in, out string }
+
+// cases lists the work and checks what can be checked before minutes are spent on
+// it: that inputs exist and outputs can be written and are no inputs.
+func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
+	info, err := os.Stat(c.In)
+	if err != nil {
+		return nil, false, fileError(err)
+	}
+	inputs := []string{c.In}
+	if folder = info.IsDir(); folder {
+		if inputs, err = images(c.In); err != nil {
+			return nil, true, err
+		}
+		if c.Probabilities != "" {
+			return nil, true, segment.Errorf(segment.ErrArgument, "--probabilities takes one image, %s is a folder", c.In)
+		}
+		if err := os.MkdirAll(c.Out, 0o777); err != nil {
+			return nil, true, segment.Errorf(segment.ErrIO, "%w", err)
+		}
+	}
+	into := folder || isFolder(c.Out)
+	for _, file := range []string{inputs[0], c.Out} {
+		if imageio.Ending(file) == "" && !(into && file == c.Out) {
+			return nil, folder, segment.Errorf(segment.ErrUnsupported, "%s: images and labels are .nii or .nii.gz files", file)
+		}
+	}
+	from := map[string]string{}
+	for _, in := range inputs {
+		name, out := filepath.Base(in), c.Out
+		name = name[:len(name)-len(imageio.Ending(in))]
+		if into {
+			name = strings.TrimSuffix(name, "_0000") // nnU-Net's first channel
+			out = filepath.Join(c.Out, name+imageio.Ending(in))
+		}
+		if other, taken := from[name]; taken {
+			return nil, folder, segment.Errorf(segment.ErrArgument, "%s and %s are the same case, %s", other, in, name)
+		}
+		if sameFile(in, out) {
+			return nil, folder, segment.Errorf(segment.ErrArgument, "%s would be overwritten by its labels", in)
+		}
+		from[name] = in
+		cases = append(cases, job{name, in, out})
+	}
+	for _, file := range []string{cases[0].out, c.Stats, c.Probabilities} {
+		if err := writable(file); err != nil {
+			return nil, folder, err
+		}
+	}
+	return cases, folder, nil
+}
+
+// images lists the NIfTI files of a folder, in the order of their names.
+func images(folder string) ([]string, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, fileError(err)
+	}
+	var files []string
+	for _, e := range entries {
+		if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") && imageio.Ending(e.Name()) != "" {
+			files = append(files, filepath.Join(folder, e.Name()))
+		}
+	}
+	if len(files) == 0 {
+		return nil, segment.Errorf(segment.ErrNotFound, "%s holds no .nii or .nii.gz file", folder)
+	}
+	return files, nil
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+// writable fails if no file can be made where path is to be.
+func writable(path string) error {
+	if path == "" {
+		return nil
+	}
+	if isFolder(path) {
+		return segment.Errorf(segment.ErrIO, "%s is a folder", path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".flare-*")
+	if err != nil {
+		return fileError(fmt.Errorf("%s cannot be written: %w", path, err))
+	}
+	f.Close()
+	return os.Remove(f.Name())
+}
+
+// fileError gives an error of package os its kind.
+func fileError(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return segment.Errorf(segment.ErrNotFound, "%w", err)
+	}
+	return segment.Errorf(segment.ErrIO, "%w", err)
+}
+
+// writeStats writes v as JSON, whole or not at all.
+func writeStats(path string, v any) error {
+	if path == "" {
+		return nil
+	}
+	return imageio.WriteFileAtomic(path, func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	})
+}

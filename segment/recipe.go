@@ -94,7 +94,7 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 	for i, scheme := range r.configuration.Normalization {
 		p := r.plans.Intensity[i]
 		r.preprocess.Channels = append(r.preprocess.Channels, preprocess.Normalization{
-			Scheme: preprocess.Scheme(scheme), Lower: p.Percentile005, Upper: p.Percentile995, Mean: p.Mean, StdDev: p.Std})
+			Scheme: preprocess.Scheme(scheme), Mask: r.configuration.UseMask[i], Lower: p.Percentile005, Upper: p.Percentile995, Mean: p.Mean, StdDev: p.Std})
 	}
 	if r.dataset.HasRegions() {
 		for _, v := range r.dataset.RegionsClassOrder {
@@ -110,11 +110,6 @@ func supported(p *nnunet.Plans, c *nnunet.Configuration) error {
 	add := func(format string, args ...any) { missing = append(missing, fmt.Sprintf(format, args...)) }
 	if c.PreviousStage != "" {
 		add("previous_stage %q (cascade)", c.PreviousStage)
-	}
-	for i, use := range c.UseMask {
-		if use {
-			add("use_mask_for_norm of channel %d", i)
-		}
 	}
 	for _, s := range []struct {
 		key   string

@@ -113,7 +113,7 @@ func (c *call) segmentFile(in, out, probabilitiesFile string) error {
 		return fault.New(fault.Unsupported, "%s: output files end in .nii or .nii.gz", out)
 	}
 	c.phase(phaseRead)
-	image, err := imageio.Read(in)
+	image, err := imageio.ReadCase(in, len(c.model.dataset.Channels))
 	if err != nil {
 		return err
 	}

@@ -193,6 +193,29 @@ func TestFilesInAndOut(t *testing.T) {
 	assert.Equal(t, g.Origin, p.Origin)
 }
 
+// Channels in files of their own, _0000 and _0001, are the same as in one 4-D file.
+func TestChannelsInSeveralFiles(t *testing.T) {
+	m := open(t, pair, OpenOptions{})
+	dir, g := t.TempDir(), geometry(20, 21, 5)
+	both := noiseImage(t, g, 2)
+	require.NoError(t, imageio.Write(filepath.Join(dir, "both.nii.gz"), both))
+	n := len(both.Data) / 2
+	for i, name := range []string{"case_0000.nii.gz", "case_0001.nii.gz"} {
+		one, err := volume.Wrap(g, 1, both.DType, both.Data[i*n:(i+1)*n])
+		require.NoError(t, err)
+		require.NoError(t, imageio.Write(filepath.Join(dir, name), one))
+	}
+	want := bytes.Clone(labelsOf(t, m, both, Options{}))
+	for _, in := range []string{"both.nii.gz", "case_0000.nii.gz"} {
+		out := filepath.Join(dir, "out_"+in)
+		_, err := m.SegmentFile(context.Background(), filepath.Join(dir, in), out, Options{})
+		require.NoError(t, err)
+		assert.Equal(t, want, readLabels(t, out).Data, in)
+	}
+	_, err := m.SegmentFile(context.Background(), filepath.Join(dir, "case_0001.nii.gz"), filepath.Join(dir, "o.nii"), Options{})
+	assert.Equal(t, ErrModel, KindOf(err))
+}
+
 // Everything that a file or a folder can have wrong, and what the error names.
 func TestBadInput(t *testing.T) {
 	dir := t.TempDir()
@@ -221,6 +244,19 @@ func TestBadInput(t *testing.T) {
 			assert.ErrorContains(t, err, text)
 		}
 	}
+	// A 2-D image is not one slice of a volume: nnU-Net would stretch it to 999 slices.
+	plane := filepath.Join(dir, "plane.nii")
+	require.NoError(t, imageio.Write(plane, noiseImage(t, geometry(9, 9, 1), 1)))
+	header, err := os.ReadFile(plane)
+	require.NoError(t, err)
+	header[40] = 2 // dim[0]
+	require.NoError(t, os.WriteFile(plane, header, 0o600))
+	_, err = m.SegmentFile(ctx, plane, filepath.Join(dir, "o.nii"), Options{})
+	assert.Equal(t, ErrModel, KindOf(err))
+	assert.ErrorContains(t, err, "a 2-D image, but the model's configuration golden is three-dimensional")
+	_, err = open(t, flat, OpenOptions{}).SegmentFile(ctx, plane, filepath.Join(dir, "plane_labels.nii"), Options{})
+	assert.NoError(t, err, "a 2-D network takes it")
+
 	left, err := filepath.Glob(filepath.Join(dir, "o*"))
 	require.NoError(t, err)
 	assert.Empty(t, left, "nothing half-written stays")
@@ -273,7 +309,6 @@ func TestBadModels(t *testing.T) {
 		{"plans.json", "PlainConvUNet", "FancyNet", ErrUnsupported, []string{"plans.json", "FancyNet"}},
 		{"plans.json", `"resampling_fn_data":"resample_data_or_seg_to_shape"`, `"resampling_fn_data":"resample_fancy"`, ErrUnsupported, []string{"resample_fancy"}},
 		{"plans.json", "ZScoreNormalization", "FancyNormalization", ErrUnsupported, []string{"FancyNormalization"}},
-		{"plans.json", `"use_mask_for_norm":[false]`, `"use_mask_for_norm":[true]`, ErrUnsupported, []string{"use_mask_for_norm"}},
 		{"plans.json", `"order":3`, `"order":5`, ErrUnsupported, []string{"resampling_fn_data", "order 5"}},
 		{"plans.json", `"image_reader_writer":"SimpleITKIO"`, `"image_reader_writer":"SimpleITKIOWithReorient"`, ErrUnsupported, []string{"SimpleITKIOWithReorient"}},
 		{"plans.json", "{", "[", ErrFormat, []string{"plans.json"}},

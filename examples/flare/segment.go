@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ type segmentCommand struct {
 	Folds         string `placeholder:"0,1|all" help:"The folds of the model to average; all by default."`
 	Stats         string `placeholder:"FILE.json" help:"Write seconds by phase, tiles, memory and device."`
 	Probabilities string `placeholder:"FILE" help:"Write the probabilities too (4-D NIfTI); one image only."`
-	In            string `arg:"" help:"An image (.nii, .nii.gz), or a folder of images."`
+	In            string `arg:"" help:"An image (.nii, .nii.gz), the first file (_0000) of one with several channels, or a folder of images."`
 	Out           string `arg:"" help:"The label file, or the folder for them. A trailing _0000 is left out of names in a folder."`
 }
 
@@ -143,7 +144,11 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 	return cases, folder, nil
 }
 
-// images lists the NIfTI files of a folder, in the order of their names.
+// further matches the file of a channel after the first, by nnU-Net's naming.
+var further = regexp.MustCompile(`^(.*)_(\d{4})(\.nii(?:\.gz)?)$`)
+
+// images lists the NIfTI files of a folder, in the order of their names: of a case
+// with several channels the first, case_0000, which stands for all.
 func images(folder string) ([]string, error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
@@ -151,7 +156,11 @@ func images(folder string) ([]string, error) {
 	}
 	var files []string
 	for _, e := range entries {
-		if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") && imageio.Ending(e.Name()) != "" {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || imageio.Ending(e.Name()) == "" {
+			continue
+		}
+		m := further.FindStringSubmatch(e.Name())
+		if m == nil || m[2] == "0000" || !exists(filepath.Join(folder, m[1]+"_0000"+m[3])) {
 			files = append(files, filepath.Join(folder, e.Name()))
 		}
 	}
@@ -159,6 +168,11 @@ func images(folder string) ([]string, error) {
 		return nil, segment.Errorf(segment.ErrNotFound, "%s holds no .nii or .nii.gz file", folder)
 	}
 	return files, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func isFolder(path string) bool {

@@ -23,9 +23,12 @@ const (
 	RGBTo01     Scheme = "RGBTo01Normalization"     // divide by 255
 )
 
-// Normalization is a scheme and the training data's statistics that CT needs.
+// Normalization is a scheme, whether ZScore counts and changes only the voxels of
+// the nonzero mask (use_mask_for_norm; the other schemes ignore it), and the training
+// data's statistics that CT needs.
 type Normalization struct {
 	Scheme                     Scheme
+	Mask                       bool
 	Lower, Upper, Mean, StdDev float64 // percentiles 0.5 and 99.5, mean and standard deviation
 }
 

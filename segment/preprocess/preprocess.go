@@ -62,20 +62,52 @@ func Run(image *volume.Volume, c Config, threads int) (*Case, error) {
 	if k.Data, err = cmem.Alloc[float32](image.Channels * n); err != nil {
 		return nil, err
 	}
+	if err := k.fill(image, c, n, threads); err != nil {
+		k.Free()
+		return nil, err
+	}
+	return k, nil
+}
+
+// fill normalises and resamples every channel.
+func (k *Case) fill(image *volume.Volume, c Config, n, threads int) error {
 	separate := resample.SeparateAxis(k.From, k.To, c.SeparateImage)
 	bytes := len(image.Data) / image.Channels
+	var mask []byte
+	defer func() { cmem.Free(mask) }()
 	for channel, scheme := range c.Channels {
 		source := resample.Source{Data: image.Data[channel*bytes : (channel+1)*bytes], DType: image.DType, View: k.View}
 		lo, hi, err := scheme.prepare(&source, k.Shape != k.View.Shape, threads)
-		if err == nil {
-			err = resample.Image(k.Data[channel*n:(channel+1)*n], k.Shape, source, separate, lo, hi, threads)
-		}
 		if err != nil {
-			k.Free()
-			return nil, err
+			return err
+		}
+		var masked []float32
+		if scheme.Scheme == ZScore && scheme.Mask {
+			if mask == nil {
+				if mask, err = nonzeroMask(image, k.View, threads); err != nil {
+					return err
+				}
+			}
+			if source, masked, err = maskedZScore(source, mask, threads); err != nil {
+				return err
+			}
+			lo, hi = extremes(masked)
+		}
+		err = resample.Image(k.Data[channel*n:(channel+1)*n], k.Shape, source, separate, lo, hi, threads)
+		cmem.Free(masked)
+		if err != nil {
+			return err
 		}
 	}
-	return k, nil
+	return nil
+}
+
+func extremes(s []float32) (lo, hi float32) {
+	lo, hi = s[0], s[0]
+	for _, v := range s {
+		lo, hi = min(lo, v), max(hi, v)
+	}
+	return lo, hi
 }
 
 // Identity reports whether the grid is the view itself.

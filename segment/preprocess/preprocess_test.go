@@ -60,6 +60,7 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 		Spacing, Target [3]float64
 		Transpose       [3]int
 		Schemes         []Scheme
+		Mask            bool
 		Box             [3][2]int
 	}
 	require.NoError(t, json.Unmarshal(data, &cases))
@@ -72,7 +73,9 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 		image := newImage(t, dtypes[c.DType], shape, c.Spacing, values)
 		config := Config{Transpose: c.Transpose, Spacing: c.Target[:]}
 		for _, s := range c.Schemes {
-			config.Channels = append(config.Channels, ct(s))
+			n := ct(s)
+			n.Mask = c.Mask
+			config.Channels = append(config.Channels, n)
 		}
 		for _, threads := range []int{1, 3} {
 			k, err := Run(image, config, threads)

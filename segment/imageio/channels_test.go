@@ -1,0 +1,69 @@
+package imageio
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/volume"
+)
+
+// writeChannel writes a 3 x 2 x 2 volume whose voxels all have one value.
+func writeChannel(t *testing.T, path string, d volume.DType, size int, spacing float64, value byte) {
+	t.Helper()
+	v, err := volume.New(volume.Geometry{Size: [3]int{size, 2, 2}, Spacing: [3]float64{spacing, 1, 1}, Direction: volume.Identity}, 1, d)
+	require.NoError(t, err)
+	defer v.Free()
+	clear(v.Data)
+	for i := 0; i < len(v.Data); i += d.Size() {
+		v.Data[i] = value
+	}
+	require.NoError(t, Write(path, v))
+}
+
+func TestReadCase(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	writeChannel(t, at("a_0000.nii.gz"), volume.Int16, 3, 1, 5)
+	writeChannel(t, at("a_0001.nii.gz"), volume.Int16, 3, 1, 7)
+	writeChannel(t, at("a_0002.nii.gz"), volume.Uint8, 3, 1, 9)
+
+	im, err := ReadCase(at("a_0000.nii.gz"), 2)
+	require.NoError(t, err)
+	assert.Equal(t, 2, im.Channels)
+	assert.Equal(t, volume.Int16, im.DType)
+	assert.EqualValues(t, 5, volume.As[int16](im.Volume)[0])
+	assert.EqualValues(t, 7, volume.As[int16](im.Volume)[12])
+	im.Free()
+
+	im, err = ReadCase(at("a_0000.nii.gz"), 3)
+	require.NoError(t, err)
+	assert.Equal(t, volume.Float32, im.DType, "channels of different types")
+	assert.EqualValues(t, []float32{5, 7, 9}, []float32{volume.As[float32](im.Volume)[0], volume.As[float32](im.Volume)[12], volume.As[float32](im.Volume)[24]})
+	im.Free()
+
+	im, err = ReadCase(at("a_0000.nii.gz"), 1)
+	require.NoError(t, err)
+	assert.Equal(t, 1, im.Channels)
+	im.Free()
+	im, err = ReadCase(at("a_0001.nii.gz"), 3)
+	require.NoError(t, err)
+	assert.Equal(t, 1, im.Channels, "not the first file: the file itself")
+	im.Free()
+
+	_, err = ReadCase(at("a_0000.nii.gz"), 4)
+	assert.Equal(t, fault.NotFound, fault.KindOf(err))
+	assert.ErrorContains(t, err, "a_0003.nii.gz")
+	writeChannel(t, at("b_0000.nii"), volume.Int16, 3, 1, 5)
+	writeChannel(t, at("b_0001.nii"), volume.Int16, 4, 1, 5)
+	_, err = ReadCase(at("b_0000.nii"), 2)
+	assert.ErrorContains(t, err, "b_0001.nii: [4 2 2] voxels")
+	writeChannel(t, at("b_0001.nii"), volume.Int16, 3, 1.01, 5)
+	_, err = ReadCase(at("b_0000.nii"), 2)
+	assert.ErrorContains(t, err, "one spacing")
+	assert.Zero(t, cmem.Live())
+}

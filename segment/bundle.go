@@ -219,19 +219,27 @@ func shapes(model *onnx.Model, c *nnunet.Configuration, path string) (channels, 
 	if channels, err = side(inputs[0], "input"); err != nil {
 		return 0, 0, err
 	}
-	if channels != len(c.Normalization) {
-		return 0, 0, fault.New(fault.Model, "%s: input %q has %d channels, the plans' configuration %s normalises %d",
-			path, inputs[0].Name, channels, c.Name, len(c.Normalization))
-	}
 	heads, err = side(outputs[0], "output")
 	return channels, heads, err
 }
 
 // load opens a bundle or a folder: what to do (recipe) and what to run (networks).
 func load(path string, o OpenOptions) (*recipe, *networks, error) {
+	r, model, done, err := read(path, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	n, err := r.networks(model)
+	return r, n, err
+}
+
+// read opens a bundle or a folder and checks it; weights are not read yet. done
+// frees what the model's weights lie in.
+func read(path string, o OpenOptions) (*recipe, *onnx.Model, func(), error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, nil, fileError(path, err)
+		return nil, nil, nil, fileError(path, err)
 	}
 	var model *onnx.Model
 	done := func() {}
@@ -248,20 +256,17 @@ func load(path string, o OpenOptions) (*recipe, *networks, error) {
 		}
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	defer done()
 	r, err := recipeOf(model, path)
+	if err == nil && !info.IsDir() && !allFolds(o.Folds) {
+		err = r.choose(o.Folds, path)
+	}
 	if err != nil {
-		return nil, nil, err
+		done()
+		return nil, nil, nil, err
 	}
-	if !info.IsDir() && !allFolds(o.Folds) {
-		if err := r.choose(o.Folds, path); err != nil {
-			return nil, nil, err
-		}
-	}
-	n, err := r.networks(model)
-	return r, n, err
+	return r, model, done, nil
 }
 
 // networks are the models that a session runs, one per fold, in C memory.
@@ -291,7 +296,7 @@ func (r *recipe) networks(model *onnx.Model) (*networks, error) {
 			n.free()
 			return nil, err
 		}
-		in, out := []int64{1, int64(len(r.preprocess.Channels))}, []int64{1, int64(r.heads)}
+		in, out := []int64{1, int64(r.inputs)}, []int64{1, int64(r.heads)}
 		for _, p := range r.configuration.PatchSize {
 			in, out = append(in, int64(p)), append(out, int64(p))
 		}

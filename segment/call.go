@@ -33,19 +33,23 @@ type call struct {
 	options Options
 	ctx     context.Context
 	release func()
+	part    *part  // the network that runs, or ran last
+	device  string // of it, also after it was closed
+	threads int
 
 	start, last time.Time
 	current     int
 	seconds     [phases]float64
 	told        time.Time
-	tiles       int
+	tiles       int     // of the networks that ran before
+	from, share float64 // the fraction of the whole at which the running network begins, and its part of it
 }
 
 // begin waits for the model's turn.
 func (m *Model) begin(ctx context.Context, o Options) (*call, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	unlink := context.AfterFunc(m.closed, cancel)
-	c := &call{model: m, options: o, ctx: ctx, start: time.Now(), current: -1}
+	c := &call{model: m, options: o, ctx: ctx, start: time.Now(), current: -1, share: 1}
 	c.release = func() { unlink(); cancel() }
 	select {
 	case m.busy <- struct{}{}:
@@ -53,7 +57,7 @@ func (m *Model) begin(ctx context.Context, o Options) (*call, error) {
 		c.release()
 		return nil, cancelled(ctx)
 	}
-	if m.session == nil {
+	if m.parts == nil {
 		<-m.busy
 		c.release()
 		return nil, fault.New(fault.Handle, "the model is closed")
@@ -85,22 +89,30 @@ func (c *call) tell(phase string, fraction float64) {
 		return
 	}
 	c.told = time.Now()
-	c.options.Progress(phase, fraction)
+	c.options.Progress(phase, c.from+c.share*fraction)
+}
+
+// use makes p, which is open, the network that runs: number i of n.
+func (c *call) use(p *part, i, n int) {
+	c.part, c.device, c.threads = p, p.session.Device, p.session.Threads
+	c.from, c.share = float64(i)/float64(n), 1/float64(n)
 }
 
 // Networks and Run make the call the sliding window's network, with its clock.
-func (c *call) Networks() int { return c.model.session.Networks() }
+func (c *call) Networks() int { return c.part.session.Networks() }
 
 // Run runs fold i on the session's buffers.
 func (c *call) Run(ctx context.Context, i int) error {
 	c.phase(phaseNetwork)
 	defer c.phase(phaseExport)
-	return c.model.session.Run(ctx, i)
+	return c.part.session.Run(ctx, i)
 }
 
 // tile is told of every finished tile.
 func (c *call) tile(done, all int) error {
-	c.tiles = all
+	if done == all {
+		c.tiles += all
+	}
 	from, to := reached[phaseNetwork], reached[phaseWrite]
 	c.tell(phaseNames[phaseNetwork], from+(to-from)*float64(done)/float64(all))
 	return c.cancelled()
@@ -126,10 +138,10 @@ func (c *call) stats() Stats {
 	c.current = -1
 	return Stats{
 		Seconds: Seconds{
-			Open: c.model.opened, Read: c.seconds[phaseRead], Preprocess: c.seconds[phasePreprocess], Network: c.seconds[phaseNetwork],
+			Open: c.model.seconds, Read: c.seconds[phaseRead], Preprocess: c.seconds[phasePreprocess], Network: c.seconds[phaseNetwork],
 			Export: c.seconds[phaseExport], Write: c.seconds[phaseWrite], Total: now.Sub(c.start).Seconds(),
 		},
-		Tiles: c.tiles, PeakMemory: peakMemory(), Device: c.model.session.Device, Precision: precision, Threads: c.model.session.Threads,
+		Tiles: c.tiles, PeakMemory: peakMemory(), Device: c.device, Precision: precision, Threads: c.threads,
 	}
 }
 

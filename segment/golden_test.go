@@ -190,7 +190,7 @@ func TestIntermediatesAgreeWithNNUNet(t *testing.T) {
 	want, shape, err := npy.Read(testenv.Data(t, "nnunet_golden", "hippocampus", "hippocampus_024_preprocessed.npy"))
 	require.NoError(t, err)
 	m := open(t, testenv.Data(t, "nnunet_golden", "hippocampus", "model"), OpenOptions{})
-	grid, err := preprocess.Run(image.Volume, m.preprocess, 2)
+	grid, err := preprocess.Run(image.Volume, nil, m.parts[0].preprocess, 2)
 	require.NoError(t, err)
 	defer grid.Free()
 	require.Equal(t, shape[1:], grid.Shape[:])
@@ -205,17 +205,17 @@ func TestIntermediatesAgreeWithNNUNet(t *testing.T) {
 	require.NoError(t, err)
 	defer labels.Free()
 	voxels := image.Voxels()
-	probabilities := make([]float32, m.heads*voxels)
+	probabilities := make([]float32, m.heads()*voxels)
 	_, err = m.Segment(context.Background(), image.Volume, labels, Options{Probabilities: probabilities})
 	require.NoError(t, err)
 	require.Equal(t, shape[1]*shape[2]*shape[3], voxels)
 	worst := 0.0
 	for i := range voxels {
 		sum := 0.0
-		for c := range m.heads {
+		for c := range m.heads() {
 			sum += math.Exp(float64(logits[c*voxels+i]))
 		}
-		for c := range m.heads {
+		for c := range m.heads() {
 			worst = max(worst, math.Abs(math.Exp(float64(logits[c*voxels+i]))/sum-float64(probabilities[c*voxels+i])))
 		}
 	}

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/volume"
 )
 
 // Kind says what sort of failure an error is; see KindOf.
@@ -52,6 +53,12 @@ type Options struct {
 	// ProbabilitiesFile, of SegmentFile, is empty or a NIfTI file to write them to.
 	ProbabilitiesFile string
 
+	// Previous is nil, or, for the second stage of a cascade, the labels of the first
+	// on the image's grid: one channel of any voxel type. PreviousFile, of SegmentFile,
+	// is a file of them.
+	Previous     *volume.Volume
+	PreviousFile string
+
 	// Progress is nil or told the phase (read, preprocess, network, export, write)
 	// and the fraction of the whole that is done; at most 20 times a second, never
 	// by two goroutines at once.
@@ -100,6 +107,10 @@ type Description struct {
 	Precision     string    `json:"precision"`
 	Threads       int       `json:"threads"`
 	Notes         []string  `json:"notes"` // devices tried before this one, and why they do not run the model
+
+	PreviousStage string        `json:"previous_stage"`    // configuration whose labels a cascade's second stage needs, or ""
+	Combine       string        `json:"combine,omitempty"` // of a list: parts, ensemble or cascade
+	Models        []Description `json:"models,omitempty"`  // of a list
 }
 
 // Label is a name and its number in the label map. For a region of several values

@@ -2,8 +2,6 @@ package segment
 
 import (
 	"encoding/json"
-	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -11,22 +9,24 @@ import (
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/onnx"
 	"github.com/libflare/libflare/segment/preprocess"
+	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/volume"
 )
 
 // recipe is what a model's metadata say, ready for use.
 type recipe struct {
-	plans          *nnunet.Plans
-	dataset        *nnunet.Dataset
-	configuration  *nnunet.Configuration
-	network        string
-	parameters     int64 // of one fold
-	folds          []string
-	mirrorAxes     []int
-	heads          int
-	preprocess     preprocess.Config
-	separateLogits *bool
-	regions        []uint16 // nil without regions
+	plans         *nnunet.Plans
+	dataset       *nnunet.Dataset
+	configuration *nnunet.Configuration
+	network       string
+	parameters    int64 // of one fold
+	folds         []string
+	mirrorAxes    []int
+	inputs        int // channels of the network's input
+	heads         int // channels of its output
+	preprocess    preprocess.Config
+	exportMethod  resample.Method // resampling_fn_probabilities
+	regions       []uint16        // nil without regions
 }
 
 // recipeOf reads and checks a model's metadata; path is for messages. Whatever
@@ -51,9 +51,6 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 	if r.configuration, err = r.plans.Configuration(meta(metaConfiguration)); err != nil {
 		return nil, err
 	}
-	if err := supported(r.plans, r.configuration); err != nil {
-		return nil, fault.New(fault.KindOf(err), "%s: %w", path, err)
-	}
 	channels, heads, err := shapes(model, r.configuration, path)
 	if err != nil {
 		return nil, err
@@ -61,8 +58,8 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 	if want := r.dataset.NumHeads(); heads != want {
 		return nil, fault.New(fault.Model, "%s: the network has %d outputs, the dataset's labels ask for %d", path, heads, want)
 	}
-	if want := len(r.dataset.Channels); channels != want {
-		return nil, fault.New(fault.Model, "%s: the network has %d inputs, the dataset names %d channels", path, channels, want)
+	if want := r.dataset.NumInputs(r.configuration); channels != want {
+		return nil, fault.New(fault.Model, "%s: the network has %d inputs, the dataset asks for %d", path, channels, want)
 	}
 	if have := model.Folds(); len(have) > 1 && !slices.Equal(have, r.folds) {
 		return nil, fault.New(fault.Model, "%s: the network holds folds %v, its metadata name %v", path, have, r.folds)
@@ -79,12 +76,22 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 			return nil, fault.New(fault.Model, "%s: mirror axes %v, expected different axes of 0 to %d", path, r.mirrorAxes, len(r.configuration.PatchSize)-1)
 		}
 	}
-	r.heads = heads
+	r.inputs, r.heads = channels, heads
 	r.parameters = model.Graph.Parameters("") / int64(len(r.folds))
-	r.separateLogits = r.configuration.Probabilities.ForceSeparateZ
+	r.exportMethod = method(r.configuration.Probabilities)
 	r.preprocess = preprocess.Config{
 		Orientation: meta(metaOrientation), Transpose: r.plans.TransposeForward, Spacing: r.configuration.Spacing,
-		SeparateImage: r.configuration.Data.ForceSeparateZ,
+		Image: method(r.configuration.Data), Seg: method(r.configuration.Seg),
+	}
+	if strings.HasSuffix(r.plans.ImageReaderWriter, "WithReorient") && r.preprocess.Orientation == "" {
+		r.preprocess.Orientation = "RAS" // what nnU-Net's two such readers turn images to
+	}
+	if r.configuration.PreviousStage != "" {
+		for _, v := range r.dataset.Values() {
+			if v != 0 {
+				r.preprocess.Previous = append(r.preprocess.Previous, v)
+			}
+		}
 	}
 	if r.preprocess.Orientation != "" {
 		if err := volume.CheckOrientation(r.preprocess.Orientation); err != nil {
@@ -102,32 +109,6 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 		}
 	}
 	return r, nil
-}
-
-// supported names everything in the plans that this library does not do.
-func supported(p *nnunet.Plans, c *nnunet.Configuration) error {
-	var missing []string
-	add := func(format string, args ...any) { missing = append(missing, fmt.Sprintf(format, args...)) }
-	if c.PreviousStage != "" {
-		add("previous_stage %q (cascade)", c.PreviousStage)
-	}
-	for _, s := range []struct {
-		key   string
-		order int
-		nnunet.Resampling
-	}{{"resampling_fn_data", 3, c.Data}, {"resampling_fn_probabilities", 1, c.Probabilities}} {
-		if s.IsSeg || s.Order != s.order || s.OrderZ != 0 || s.Threshold != 3 {
-			add("%s with is_seg %v, order %d, order_z %d, threshold %g (only order %d, order_z 0, threshold 3)",
-				s.key, s.IsSeg, s.Order, s.OrderZ, s.Threshold, s.order)
-		}
-	}
-	if reader := p.ImageReaderWriter; strings.HasSuffix(reader, "WithReorient") {
-		add("image_reader_writer %q", reader)
-	}
-	if len(missing) > 0 {
-		return fault.New(fault.Unsupported, "configuration %s: not supported: %s", c.Name, strings.Join(missing, "; "))
-	}
-	return nil
 }
 
 // choose keeps the named folds of a bundle.
@@ -151,14 +132,6 @@ func (r *recipe) task() string {
 	return r.plans.DatasetName
 }
 
-// labelType returns the voxel type of label files, as nnU-Net chooses it.
-func (r *recipe) labelType() volume.DType {
-	if r.highest() > math.MaxUint8 {
-		return volume.Uint16
-	}
-	return volume.Uint8
-}
-
 func (r *recipe) highest() int {
 	highest := r.heads - 1
 	if r.regions != nil {
@@ -167,41 +140,28 @@ func (r *recipe) highest() int {
 	return highest
 }
 
-// check refuses buffers that do not fit the model or each other.
-func (r *recipe) check(image, labels *volume.Volume, probabilities []float32) error {
-	if err := image.Validate(); err != nil {
-		return err
+// labels returns the names and numbers of what the network predicts, background
+// first.
+func (r *recipe) labels() []Label {
+	labels := []Label{{Name: "background"}}
+	if r.regions != nil {
+		for i, region := range r.dataset.Regions() {
+			labels = append(labels, Label{Name: region.Name, Value: int(r.regions[i])})
+		}
+		return labels
 	}
-	if labels.Size != image.Size || labels.Channels != 1 {
-		return fault.New(fault.Argument, "labels of %v voxels and %d channels for an image of %v voxels: sizes must agree, with one channel",
-			labels.Size, labels.Channels, image.Size)
+	for _, l := range r.dataset.Labels {
+		if v := l.Values[0]; v == 0 {
+			labels[0].Name = l.Name
+		} else {
+			labels = append(labels, Label{Name: l.Name, Value: v})
+		}
 	}
-	if labels.DType != volume.Uint16 && (labels.DType != volume.Uint8 || r.labelType() == volume.Uint16) {
-		return fault.New(fault.Argument, "labels of type %s cannot hold the model's labels up to %d: use uint8 (to 255) or uint16", labels.DType, r.highest())
-	}
-	if n := r.heads * image.Voxels(); probabilities != nil && len(probabilities) != n {
-		return fault.New(fault.Argument, "a buffer of %d probabilities, %d heads of %d voxels need %d", len(probabilities), r.heads, image.Voxels(), n)
-	}
-	return nil
+	return labels
 }
 
-// Describe returns what the model says of itself.
-func (m *Model) Describe() Description {
-	d := Description{
-		Path: m.path, Task: m.task(), Configuration: m.configuration.Name, Network: m.network, Parameters: m.parameters, Heads: m.heads,
-		Channels: m.dataset.Channels, Spacing: m.configuration.Spacing, PatchSize: m.configuration.PatchSize, Folds: m.folds,
-		MirrorAxes: append([]int{}, m.mirrorAxes...), Normalization: m.configuration.Normalization, Orientation: m.preprocess.Orientation,
-		Device: m.session.Device, Precision: precision, Threads: m.session.Threads, Notes: append([]string{}, m.session.Notes...),
-	}
-	if m.regions != nil {
-		d.Labels = append(d.Labels, Label{Name: "background"})
-		for i, region := range m.dataset.Regions() {
-			d.Labels = append(d.Labels, Label{Name: region.Name, Value: int(m.regions[i])})
-		}
-		return d
-	}
-	for _, l := range m.dataset.Labels {
-		d.Labels = append(d.Labels, Label{Name: l.Name, Value: l.Values[0]})
-	}
-	return d
+// method turns the plans' resampling into the room's.
+func method(r nnunet.Resampling) resample.Method {
+	return resample.Method{Function: resample.Function(r.Name), Order: r.Order, OrderZ: r.OrderZ, SeparateZ: r.ForceSeparateZ, Threshold: r.Threshold,
+		Mode: resample.Mode(r.Mode), ModeZ: resample.Mode(r.AnisoAxisMode), MemEfficient: r.MemEfficient}
 }

@@ -32,40 +32,87 @@ const Version = "0.1.0"
 // Precision of the arithmetic of every device so far.
 const precision = "fp32"
 
-// Model is an open model. It may be used from many goroutines; calls queue.
+// Model is an open model: one network, or several that work together (a list). It
+// may be used from many goroutines; calls queue.
 type Model struct {
-	recipe
 	path    string
-	session *engine.Session
-	opened  float64         // seconds that Open took
-	busy    chan struct{}   // holds one token while a call runs
+	list    *list   // nil for one network
+	parts   []*part // one, or the list's
+	seconds float64 // that Open took
+	busy    chan struct{}
 	closed  context.Context // done once Close was called
 	close   context.CancelFunc
 }
 
-// Open opens a bundle (an .onnx file made by Convert) or an nnU-Net v2 results
-// folder, and prepares it on a device. The caller calls Close.
+// part is one network of a model: its recipe, and its session while it is open.
+type part struct {
+	recipe
+	path    string
+	options OpenOptions
+	session *engine.Session
+}
+
+// Open opens a bundle (an .onnx file made by Convert), an nnU-Net v2 results folder,
+// or a list of these (a .json file), and prepares it on a device. The caller calls
+// Close. The networks of a list are opened one after the other when a call needs
+// them, so that only one at a time takes memory.
 func Open(ctx context.Context, path string, o OpenOptions) (*Model, error) {
 	start := time.Now()
-	r, networks, err := load(path, o)
+	m := &Model{path: path, busy: make(chan struct{}, 1)}
+	if isList(path) {
+		if err := m.openList(o); err != nil {
+			return nil, err
+		}
+	} else {
+		p := &part{path: path, options: o}
+		if err := p.open(ctx); err != nil {
+			return nil, err
+		}
+		m.parts = []*part{p}
+	}
+	m.seconds = time.Since(start).Seconds()
+	m.closed, m.close = context.WithCancel(context.Background())
+	return m, nil
+}
+
+// open reads the part's files and makes its session.
+func (p *part) open(ctx context.Context) error {
+	r, networks, err := load(p.path, p.options)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer networks.free()
 	if ctx.Err() != nil {
-		return nil, cancelled(ctx)
+		return cancelled(ctx)
 	}
-	session, err := engine.Open(networks.list, o.Device, o.Threads, o.Runtime)
+	session, err := engine.Open(networks.list, p.options.Device, p.options.Threads, p.options.Runtime)
 	if err != nil {
-		return nil, fault.New(fault.KindOf(err), "%s: %w", path, err)
+		return fault.New(fault.KindOf(err), "%s: %w", p.path, err)
 	}
 	for _, note := range session.Notes {
-		logf(LogWarning, "%s: %s", path, note)
+		logf(LogWarning, "%s: %s", p.path, note)
 	}
-	logf(LogInfo, "%s: %s, %s on %s, %d threads", path, r.task(), precision, session.Device, session.Threads)
-	m := &Model{recipe: *r, path: path, session: session, opened: time.Since(start).Seconds(), busy: make(chan struct{}, 1)}
-	m.closed, m.close = context.WithCancel(context.Background())
-	return m, nil
+	logf(LogInfo, "%s: %s, %s on %s, %d threads", p.path, r.task(), precision, session.Device, session.Threads)
+	p.recipe, p.session = *r, session
+	return nil
+}
+
+// read reads and checks the part's files without making a session.
+func (p *part) read() error {
+	r, _, done, err := read(p.path, p.options)
+	if err != nil {
+		return err
+	}
+	done()
+	p.recipe = *r
+	return nil
+}
+
+func (p *part) close() {
+	if p.session != nil {
+		p.session.Close()
+		p.session = nil
+	}
 }
 
 // Close frees the model; a running call is cancelled and waited for, later calls
@@ -73,10 +120,10 @@ func Open(ctx context.Context, path string, o OpenOptions) (*Model, error) {
 func (m *Model) Close() {
 	m.close()
 	m.busy <- struct{}{}
-	if m.session != nil {
-		m.session.Close()
-		m.session = nil
+	for _, p := range m.parts {
+		p.close()
 	}
+	m.parts = nil
 	<-m.busy
 }
 
@@ -90,7 +137,7 @@ func (m *Model) Segment(ctx context.Context, image, labels *volume.Volume, o Opt
 		return Stats{}, err
 	}
 	defer c.end()
-	err = c.segment(image, labels, o.Probabilities)
+	err = c.segment(image, labels, o.Previous, o.Probabilities)
 	return c.stats(), err
 }
 
@@ -103,23 +150,34 @@ func (m *Model) SegmentFile(ctx context.Context, in, out string, o Options) (Sta
 		return Stats{}, err
 	}
 	defer c.end()
-	err = c.segmentFile(in, out, o.ProbabilitiesFile)
+	err = c.segmentFile(in, out)
 	return c.stats(), err
 }
 
 // segmentFile reads, segments and writes.
-func (c *call) segmentFile(in, out, probabilitiesFile string) error {
+func (c *call) segmentFile(in, out string) error {
 	if imageio.Ending(out) == "" {
 		return fault.New(fault.Unsupported, "%s: output files end in .nii or .nii.gz", out)
 	}
 	c.phase(phaseRead)
-	image, err := imageio.ReadCase(in, len(c.model.dataset.Channels))
+	image, err := imageio.ReadCase(in, len(c.model.parts[0].dataset.Channels))
 	if err != nil {
 		return err
 	}
 	defer image.Free()
-	if image.Dims == 2 && len(c.model.configuration.PatchSize) == 3 {
-		return fault.New(fault.Model, "%s: a 2-D image, but the model's configuration %s is three-dimensional", in, c.model.configuration.Name)
+	for _, p := range c.model.parts {
+		if image.Dims == 2 && len(p.configuration.PatchSize) == 3 {
+			return fault.New(fault.Model, "%s: a 2-D image, but the model's configuration %s is three-dimensional", in, p.configuration.Name)
+		}
+	}
+	previous := c.options.Previous
+	if file := c.options.PreviousFile; file != "" {
+		stage, err := imageio.Read(file)
+		if err != nil {
+			return err
+		}
+		defer stage.Free()
+		previous = stage.Volume
 	}
 	labels, err := volume.New(image.Geometry, 1, c.model.labelType())
 	if err != nil {
@@ -127,13 +185,13 @@ func (c *call) segmentFile(in, out, probabilitiesFile string) error {
 	}
 	defer labels.Free()
 	var probabilities *volume.Volume
-	if probabilitiesFile != "" {
-		if probabilities, err = volume.New(image.Geometry, c.model.heads, volume.Float32); err != nil {
+	if c.options.ProbabilitiesFile != "" {
+		if probabilities, err = volume.New(image.Geometry, c.model.heads(), volume.Float32); err != nil {
 			return err
 		}
 		defer probabilities.Free()
 	}
-	if err := c.segment(image.Volume, labels, volume.As[float32](probabilities)); err != nil {
+	if err := c.segment(image.Volume, labels, previous, volume.As[float32](probabilities)); err != nil {
 		if !strings.Contains(err.Error(), in) && fault.KindOf(err) != fault.Cancelled {
 			err = fault.New(fault.KindOf(err), "%s: %w", in, err)
 		}
@@ -144,7 +202,7 @@ func (c *call) segmentFile(in, out, probabilitiesFile string) error {
 		return err
 	}
 	if probabilities != nil {
-		if err := imageio.Write(probabilitiesFile, probabilities); err != nil {
+		if err := imageio.Write(c.options.ProbabilitiesFile, probabilities); err != nil {
 			return err
 		}
 	}
@@ -152,13 +210,22 @@ func (c *call) segmentFile(in, out, probabilitiesFile string) error {
 }
 
 // segment is the way from an image to labels in memory.
-func (c *call) segment(image, labels *volume.Volume, probabilities []float32) error {
-	m := c.model
-	if err := m.check(image, labels, probabilities); err != nil {
+func (c *call) segment(image, labels, previous *volume.Volume, probabilities []float32) error {
+	if err := c.model.check(image, labels, previous, probabilities); err != nil {
 		return err
 	}
+	if c.model.list != nil {
+		return c.segmentList(image, labels, previous, probabilities)
+	}
+	c.use(c.model.parts[0], 0, 1)
+	return c.run(image, previous, resample.Target{Labels: labels, Probabilities: probabilities})
+}
+
+// run takes an image through the network in use into the target, whose view it sets.
+func (c *call) run(image, previous *volume.Volume, target resample.Target) error {
+	p, threads := c.part, c.threads
 	c.phase(phasePreprocess)
-	grid, err := preprocess.Run(image, m.preprocess, m.session.Threads)
+	grid, err := preprocess.Run(image, previous, p.preprocess, threads)
 	if err != nil {
 		return err
 	}
@@ -168,28 +235,28 @@ func (c *call) segment(image, labels *volume.Volume, probabilities []float32) er
 	}
 
 	// Outside the crop all is background.
-	clear(labels.Data)
-	if probabilities != nil {
-		clear(probabilities)
-		if m.regions == nil {
-			fill(probabilities[:image.Voxels()], 1)
+	clear(target.Labels.Data)
+	if target.Probabilities != nil {
+		clear(target.Probabilities)
+		if p.regions == nil {
+			fill(target.Probabilities[:image.Voxels()], 1)
 		}
 	}
-	export, err := resample.NewLabels(grid.Shape, m.heads, resample.SeparateAxis(grid.To, grid.From, m.separateLogits),
-		resample.Target{Labels: labels, View: grid.View, Probabilities: probabilities, Regions: m.regions}, m.session.Threads)
+	target.View, target.Regions = grid.View, p.regions
+	export, err := p.exportMethod.Labels(grid.Shape, p.heads, grid.To, grid.From, target, threads)
 	if err != nil {
 		return err
 	}
 	defer export.Close()
 
 	task := sliding.Task{
-		Image: grid.Data, Shape: grid.Shape, Channels: image.Channels, Classes: m.heads,
-		Patch: m.configuration.PatchSize, Threads: m.session.Threads,
-		Network: c, Input: m.session.Input, Output: m.session.Output,
+		Image: grid.Data, Shape: grid.Shape, Channels: p.inputs, Classes: p.heads,
+		Patch: p.configuration.PatchSize, Threads: threads,
+		Network: c, Input: p.session.Input, Output: p.session.Output,
 		Plane: export.Plane, Tile: c.tile,
 	}
 	if c.options.Mirror {
-		task.Mirror = m.mirrorAxes
+		task.Mirror = p.mirrorAxes
 	}
 	c.phase(phaseExport)
 	return task.Run(c.ctx)

@@ -309,8 +309,7 @@ func TestBadModels(t *testing.T) {
 		{"plans.json", "PlainConvUNet", "FancyNet", ErrUnsupported, []string{"plans.json", "FancyNet"}},
 		{"plans.json", `"resampling_fn_data":"resample_data_or_seg_to_shape"`, `"resampling_fn_data":"resample_fancy"`, ErrUnsupported, []string{"resample_fancy"}},
 		{"plans.json", "ZScoreNormalization", "FancyNormalization", ErrUnsupported, []string{"FancyNormalization"}},
-		{"plans.json", `"order":3`, `"order":5`, ErrUnsupported, []string{"resampling_fn_data", "order 5"}},
-		{"plans.json", `"image_reader_writer":"SimpleITKIO"`, `"image_reader_writer":"SimpleITKIOWithReorient"`, ErrUnsupported, []string{"SimpleITKIOWithReorient"}},
+		{"plans.json", `"order":3`, `"order":9`, ErrFormat, []string{"resampling_fn_data", "order", "9"}},
 		{"plans.json", "{", "[", ErrFormat, []string{"plans.json"}},
 		{"plans.json", "[4,6,8]", "[4,6,9]", ErrModel, []string{"stages.2"}},
 		{"dataset.json", `"organ2":2`, `"organ2":2,"organ3":3`, ErrModel, []string{"seg_layers"}},
@@ -342,6 +341,11 @@ func TestBadModels(t *testing.T) {
 	_, err = Open(ctx, filepath.Join(whole, "none.onnx"), OpenOptions{})
 	assert.Equal(t, ErrNotFound, KindOf(err))
 	_, err = Open(ctx, filepath.Join(whole, "plans.json"), OpenOptions{})
+	assert.Equal(t, ErrFormat, KindOf(err))
+	assert.ErrorContains(t, err, "not a list of models")
+	text := filepath.Join(whole, "text.onnx")
+	require.NoError(t, os.WriteFile(text, []byte("plain text"), 0o600))
+	_, err = Open(ctx, text, OpenOptions{})
 	assert.Equal(t, ErrFormat, KindOf(err))
 	assert.ErrorContains(t, err, "not an ONNX model")
 	_, err = Open(ctx, whole, OpenOptions{Checkpoint: "best.pth"})
@@ -400,7 +404,7 @@ func TestBadBundles(t *testing.T) {
 		"the dataset's labels ask": func(m *onnx.Model) {
 			m.SetMeta(metaDataset, `{"channel_names":{"0":"x"},"labels":{"background":0,"a":1}}`)
 		},
-		"the dataset names 2 channels": func(m *onnx.Model) {
+		"the dataset asks for 2": func(m *onnx.Model) {
 			m.SetMeta(metaDataset, `{"channel_names":{"0":"x","1":"y"},"labels":{"background":0,"a":1,"b":2}}`)
 		},
 	} {
@@ -451,6 +455,17 @@ func TestCancelAndClose(t *testing.T) {
 	_, err = m.Segment(context.Background(), small, newLabels(t, small.Geometry), Options{})
 	assert.Contains(t, []Kind{ErrHandle, ErrCancelled}, KindOf(err))
 	m.Close()
+}
+
+// A reader that reorients gives the network what the same image stored in RAS gives.
+func TestReaderThatReorients(t *testing.T) {
+	reorienting := open(t, copyFolder(t, tiny, "plans.json", `"SimpleITKIO"`, `"SimpleITKIOWithReorient"`), OpenOptions{})
+	assert.Equal(t, "RAS", reorienting.Describe().Orientation)
+	image := noiseImage(t, geometry(20, 19, 18), 1) // stored in LPS
+	want, got := bytes.Clone(labelsOf(t, open(t, tiny, OpenOptions{}), image, Options{})), labelsOf(t, reorienting, image, Options{})
+	assert.NotEqual(t, want, got, "the network sees x and y reversed")
+	image.Direction = [9]float64{-1, 0, 0, 0, -1, 0, 0, 0, 1} // now it is stored in RAS
+	assert.Equal(t, want, labelsOf(t, reorienting, image, Options{}))
 }
 
 func TestManyThreadsOneModel(t *testing.T) {

@@ -2,6 +2,7 @@ package nnunet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/libflare/libflare/segment/internal/fault"
@@ -11,57 +12,30 @@ import (
 // dynamic_network_architectures/architectures/unet.py, with a list per stage
 // wherever that accepts one number. Axes are in transposed order.
 type Architecture struct {
-	Class   string  // PlainConvUNet or ResidualEncoderUNet
+	Class   string  // PlainConvUNet, ResidualEncoderUNet or ResidualUNet
 	Dims    int     // 2 or 3
 	Stages  int     // resolutions, bottleneck included
 	Kernels [][]int // Stages x Dims, odd
 	Strides [][]int // Stages x Dims
 
 	Features        []int // channels of each stage
-	BlocksPerStage  []int // encoder: convolutions (plain) or residual blocks
-	DecoderPerStage []int // decoder: convolutions, Stages-1, coarsest first
+	BlocksPerStage  []int // encoder: convolutions (PlainConvUNet) or residual blocks
+	DecoderPerStage []int // decoder, Stages-1, coarsest first: convolutions or residual blocks (ResidualUNet)
 	ConvBias        bool
 	Norm            Norm
 	Nonlin          Nonlin
 	NonlinFirst     bool // conv, nonlin, norm instead of conv, norm, nonlin
 
-	// Of ResidualEncoderUNet only.
+	// Of ResidualEncoderUNet and ResidualUNet only.
 	StemChannels int
-	Bottleneck   []int // nil: BasicBlockD; else BottleneckD's inner channels of each stage
+	Bottleneck   []int // of the encoder; nil: BasicBlockD; else BottleneckD's inner channels of each stage
 }
 
-// NormKind is a normalisation layer.
-type NormKind int
+// classes are the networks that package onnx builds.
+var classes = []string{"PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet"}
 
-// The normalisation layers.
-const (
-	NormNone NormKind = iota
-	NormInstance
-	NormBatch
-)
-
-// Norm is the normalisation after a convolution.
-type Norm struct {
-	Kind   NormKind
-	Eps    float64
-	Affine bool // has weight and bias
-}
-
-// NonlinKind is an activation.
-type NonlinKind int
-
-// The activations.
-const (
-	NonlinNone NonlinKind = iota
-	NonlinReLU
-	NonlinLeakyReLU
-)
-
-// Nonlin is the activation after a convolution.
-type Nonlin struct {
-	Kind  NonlinKind
-	Slope float64 // of LeakyReLU below 0
-}
+// Residual says whether the encoder is made of residual blocks.
+func (a *Architecture) Residual() bool { return a.Class != "PlainConvUNet" }
 
 const (
 	maxStages   = 16
@@ -71,28 +45,49 @@ const (
 	maxStride   = 64
 )
 
-// Architecture returns the network of the configuration called name; older
-// plans without an "architecture" block are converted as nnU-Net does. Errors
-// as for Configuration; Unsupported names the class, layer or argument.
+// Architecture returns the network that nnU-Net's default trainer builds for the
+// configuration called name; older plans without an "architecture" block are
+// converted as nnU-Net does. Errors as for Configuration; Unsupported names the
+// class, layer or argument.
 func (p *Plans) Architecture(name string) (*Architecture, error) {
+	return p.ArchitectureOf(name, "")
+}
+
+// ArchitectureOf is Architecture for a trainer (Checkpoint.TrainerName) that
+// changes the network in code: nnUNetTrainerBN puts BatchNorm in place of the
+// plans' norm. Of trainers that nnU-Net does not define nothing is known; where
+// their networks differ from the plans, the weights' names do not fit.
+func (p *Plans) ArchitectureOf(name, trainer string) (*Architecture, error) {
 	o, err := p.resolve(name)
 	if err != nil {
 		return nil, err
 	}
-	var a *Architecture
-	if o.has("architecture") {
-		a = o.architecture()
-	} else {
-		a = o.oldArchitecture()
-	}
-	if patch := o.patchSize(); a != nil && patch != nil && len(patch) != a.Dims {
-		o.rep.add(fault.Model, "%skey \"conv_op\" is %d-dimensional, patch_size has %d axes", o.where, a.Dims, len(patch))
-	}
+	a := o.network(trainer)
 	if err := o.rep.err(); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
+
+// network reads the architecture in either form; nil after some of the notes.
+func (o object) network(trainer string) *Architecture {
+	var a *Architecture
+	if o.has("architecture") {
+		a = o.architecture(trainer)
+	} else if a = o.oldArchitecture(); a != nil && trainer == trainerBN {
+		a.Norm = batchNorm
+	}
+	if patch := o.patchSize(); a != nil && patch != nil && len(patch) != a.Dims {
+		o.rep.add(fault.Model, "%skey \"conv_op\" is %d-dimensional, patch_size has %d axes", o.where, a.Dims, len(patch))
+	}
+	return a
+}
+
+// trainerBN is the one trainer of nnU-Net that changes a U-Net's layers
+// (nnunetv2/training/nnUNetTrainer/variants/network_architecture/nnUNetTrainerBN.py).
+const trainerBN = "nnUNetTrainerBN"
+
+var batchNorm = Norm{NormBatch, 1e-5, true}
 
 // className returns the last component of a dotted Python name.
 func className(dotted string) string {
@@ -101,13 +96,13 @@ func className(dotted string) string {
 
 // architecture reads the "architecture" block
 // (nnunetv2/utilities/get_network_from_plans.py).
-func (o object) architecture() *Architecture {
+func (o object) architecture(trainer string) *Architecture {
 	block, ok := o.child("architecture", o.where+"architecture: ")
 	if !ok {
 		return nil
 	}
 	a := &Architecture{Class: className(block.text("network_class_name"))}
-	if !block.knownClass("network_class_name", a.Class) {
+	if !block.knownClass("network_class_name", a.Class, classes) {
 		return nil
 	}
 	kw, ok := block.child("arch_kwargs", o.where+"arch_kwargs: ")
@@ -115,7 +110,7 @@ func (o object) architecture() *Architecture {
 		return nil
 	}
 	blocks := "n_conv_per_stage"
-	if a.Class == "ResidualEncoderUNet" {
+	if a.Residual() {
 		blocks = "n_blocks_per_stage"
 	}
 	switch op := className(kw.text("conv_op")); op {
@@ -136,10 +131,14 @@ func (o object) architecture() *Architecture {
 	a.Kernels = kw.kernels("kernel_sizes", a.Stages, a.Dims)
 	a.Strides = kw.tuples("strides", a.Stages, a.Dims, 1, maxStride)
 	a.ConvBias = kw.optBool("conv_bias", false)
-	a.Norm = kw.norm()
+	if _, there := kw.fields["norm_op"]; trainer != trainerBN {
+		a.Norm = kw.norm()
+	} else if a.Norm = batchNorm; !there { // which the trainer asks for
+		kw.wrong(fault.Model, "norm_op", "a layer that "+trainerBN+" replaces")
+	}
 	a.Nonlin = kw.nonlin()
 	a.NonlinFirst = kw.optBool("nonlin_first", false)
-	if a.Class == "ResidualEncoderUNet" {
+	if a.Residual() {
 		kw.residual(a)
 	}
 	for _, k := range kw.keys() {
@@ -148,11 +147,11 @@ func (o object) architecture() *Architecture {
 			"conv_bias", "norm_op", "norm_op_kwargs", "nonlin", "nonlin_kwargs", blocks:
 		case "dropout_op", "dropout_op_kwargs", "deep_supervision": // without effect on inference
 		case "nonlin_first":
-			if a.Class != "PlainConvUNet" {
+			if a.Residual() {
 				kw.wrong(fault.Unsupported, k, "no such argument of "+a.Class)
 			}
 		case "block", "bottleneck_channels", "stem_channels":
-			if a.Class != "ResidualEncoderUNet" {
+			if !a.Residual() {
 				kw.wrong(fault.Unsupported, k, "no such argument of "+a.Class)
 			}
 		default:
@@ -162,14 +161,15 @@ func (o object) architecture() *Architecture {
 	return a
 }
 
-func (o object) knownClass(key, class string) bool {
-	if class == "PlainConvUNet" || class == "ResidualEncoderUNet" {
+func (o object) knownClass(key, class string, known []string) bool {
+	if slices.Contains(known, class) {
 		return true
 	}
+	names := strings.Join(known, " or ")
 	if o.has(key) {
-		o.wrong(fault.Unsupported, key, "PlainConvUNet or ResidualEncoderUNet (other networks are not supported)")
+		o.wrong(fault.Unsupported, key, names+" (other networks are not supported)")
 	} else {
-		o.wrong(fault.Model, key, "PlainConvUNet or ResidualEncoderUNet")
+		o.wrong(fault.Model, key, names)
 	}
 	return false
 }
@@ -189,78 +189,7 @@ func (o object) kernels(key string, stages, dims int) [][]int {
 	return ks
 }
 
-// norm reads norm_op and its arguments; defaults are PyTorch's.
-func (o object) norm() Norm {
-	op := className(o.optText("norm_op"))
-	n := Norm{Eps: 1e-5}
-	switch {
-	case op == "":
-		return Norm{}
-	case strings.HasPrefix(op, "InstanceNorm"):
-		n.Kind = NormInstance
-	case strings.HasPrefix(op, "BatchNorm"):
-		n.Kind, n.Affine = NormBatch, true
-	default:
-		o.wrong(fault.Unsupported, "norm_op", "InstanceNorm, BatchNorm or null")
-		return n
-	}
-	if !o.has("norm_op_kwargs") {
-		return n
-	}
-	kw, _ := o.child("norm_op_kwargs", o.where+"norm_op_kwargs: ")
-	for _, k := range kw.keys() {
-		switch k {
-		case "eps":
-			if n.Eps = kw.number(k); n.Eps < 0 || n.Eps > 1 {
-				kw.wrong(fault.Format, k, "a number from 0 to 1")
-			}
-		case "affine":
-			n.Affine = kw.optBool(k, n.Affine)
-		case "momentum": // of training
-		case "track_running_stats":
-			// Anything but the default moves statistics between the batch
-			// and the state dict.
-			if kw.optBool(k, false) != (n.Kind == NormBatch) {
-				kw.wrong(fault.Unsupported, k, fmt.Sprint(n.Kind == NormBatch))
-			}
-		default:
-			kw.rep.add(fault.Unsupported, "%sargument %.80q is not supported", kw.where, k)
-		}
-	}
-	return n
-}
-
-// nonlin reads nonlin and its arguments; defaults are PyTorch's.
-func (o object) nonlin() Nonlin {
-	n := Nonlin{}
-	switch op := className(o.optText("nonlin")); op {
-	case "":
-		return n
-	case "ReLU":
-		n.Kind = NonlinReLU
-	case "LeakyReLU":
-		n.Kind, n.Slope = NonlinLeakyReLU, 0.01
-	default:
-		o.wrong(fault.Unsupported, "nonlin", "ReLU, LeakyReLU or null")
-		return n
-	}
-	if !o.has("nonlin_kwargs") {
-		return n
-	}
-	kw, _ := o.child("nonlin_kwargs", o.where+"nonlin_kwargs: ")
-	for _, k := range kw.keys() {
-		switch {
-		case k == "inplace":
-		case k == "negative_slope" && n.Kind == NonlinLeakyReLU:
-			n.Slope = kw.number(k)
-		default:
-			kw.rep.add(fault.Unsupported, "%sargument %.80q is not supported", kw.where, k)
-		}
-	}
-	return n
-}
-
-// residual reads what only ResidualEncoderUNet has.
+// residual reads what only networks with a residual encoder have.
 func (o object) residual(a *Architecture) {
 	if len(a.Features) > 0 {
 		a.StemChannels = a.Features[0]
@@ -287,7 +216,7 @@ func (o object) oldArchitecture() *Architecture {
 	a := &Architecture{Class: o.text("UNet_class_name"), ConvBias: true,
 		Norm:   Norm{NormInstance, 1e-5, true},
 		Nonlin: Nonlin{NonlinLeakyReLU, 0.01}}
-	if !o.knownClass("UNet_class_name", a.Class) {
+	if !o.knownClass("UNet_class_name", a.Class, classes[:2]) {
 		return nil
 	}
 	a.Dims = len(o.patchSize())

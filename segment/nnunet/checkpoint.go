@@ -144,7 +144,10 @@ func (c *Checkpoint) takeWeights(z *torchZip, weights map[string]any) error {
 		c.Weights[copied.Name] = &copied
 	}
 	for name := range c.Weights {
-		if canonical := canonicalName(name); canonical != name && c.Weights[canonical] != nil {
+		canonical := canonicalName(name)
+		block, _, again := strings.Cut(name, ".all_modules.")
+		again = again && c.Weights[canonicalName(block+".conv.weight")] != nil
+		if again || canonical != name && c.Weights[canonical] != nil {
 			delete(c.Weights, name)
 		}
 	}
@@ -176,8 +179,8 @@ func plainName(name string) string {
 
 // canonicalName returns the first name of weights that a state dict lists
 // twice: the decoder holds the encoder as a member
-// (building_blocks/unet_decoder.py), and a block of convolution and norm holds
-// both in all_modules again, the convolution first
+// (building_blocks/unet_decoder.py), and a block of convolution, norm and
+// activation holds them in all_modules again, the convolution first
 // (building_blocks/simple_conv_blocks.py).
 func canonicalName(name string) string {
 	if rest, ok := strings.CutPrefix(name, "decoder.encoder."); ok {

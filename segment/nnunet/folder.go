@@ -29,13 +29,21 @@ type Folder struct {
 	Dataset       *Dataset
 	Folds         []string // with that checkpoint: "0", "1", ... ascending, then "all"
 	Configuration string   // of the first fold's checkpoint
+	Trainer       string   // class name, of the first fold's checkpoint
+
+	// Postprocessing is the file with the post-processing that nnU-Net
+	// determined on its cross-validation (package postprocess reads it), or
+	// empty.
+	Postprocessing string
 }
 
-// OpenFolder reads the results folder at path. checkpoint is the file name
-// looked for in each fold, DefaultCheckpoint if empty. Errors: NotFound (the
-// folder, plans.json, dataset.json, or any fold with that checkpoint),
-// Unsupported (a folder of nnU-Net v1), and those of ParsePlans, ParseDataset
-// and OpenCheckpoint.
+// OpenFolder reads the results folder at path and checks that its configuration
+// and network are supported. checkpoint is the file name looked for in each
+// fold, DefaultCheckpoint if empty. Errors: NotFound (the folder, plans.json,
+// dataset.json, or any fold with that checkpoint), Unsupported (a folder of
+// nnU-Net v1), and those of ParsePlans, ParseDataset, OpenCheckpoint,
+// Plans.Configuration and Plans.ArchitectureOf: everything that is wrong with
+// these files, in one message.
 func OpenFolder(path, checkpoint string) (*Folder, error) {
 	if checkpoint == "" {
 		checkpoint = DefaultCheckpoint
@@ -53,27 +61,78 @@ func OpenFolder(path, checkpoint string) (*Folder, error) {
 	if err := recognise(path, entries, checkpoint); err != nil {
 		return nil, err
 	}
-	f := &Folder{Path: path, Checkpoint: checkpoint}
-	text, err := readJSON(filepath.Join(path, "plans.json"))
+	f := &Folder{Path: path, Checkpoint: checkpoint, Folds: findFolds(path, entries, checkpoint)}
+	f.Postprocessing = f.findPostprocessing()
+	if err := f.read(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// read fills in what the folder's files say.
+func (f *Folder) read() error {
+	var errPlans, errDataset, errFold, errNetwork error
+	var text []byte
+	if text, errPlans = readJSON(filepath.Join(f.Path, "plans.json")); errPlans == nil {
+		f.Plans, errPlans = ParsePlans(text, filepath.Join(f.Path, "plans.json"))
+	}
+	if text, errDataset = readJSON(filepath.Join(f.Path, "dataset.json")); errDataset == nil {
+		f.Dataset, errDataset = ParseDataset(text, filepath.Join(f.Path, "dataset.json"))
+	}
+	c, errFold := f.OpenFold(f.Folds[0])
+	if errFold == nil {
+		c.Close()
+		f.Configuration, f.Trainer = c.Configuration, c.TrainerName
+		if strings.Contains(f.Trainer, "Primus") {
+			errFold = fault.New(fault.Unsupported, "%s: key trainer_name: found %q, whose networks (Primus, transformers) are not supported, only U-Nets are", c.File, f.Trainer)
+		} else if f.Plans != nil && len(f.Plans.Configurations) > 0 {
+			errNetwork = f.Plans.check(f.Configuration, f.Trainer)
+		}
+	}
+	return join(errPlans, errDataset, errFold, errNetwork)
+}
+
+// check gives the errors of Configuration and ArchitectureOf in one message.
+func (p *Plans) check(name, trainer string) error {
+	o, err := p.resolve(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if f.Plans, err = ParsePlans(text, filepath.Join(path, "plans.json")); err != nil {
-		return nil, err
+	p.configuration(o, name)
+	o.network(trainer)
+	return o.rep.err()
+}
+
+// Architecture returns the network that the folder's trainer builds. Errors as
+// for Plans.ArchitectureOf.
+func (f *Folder) Architecture() (*Architecture, error) {
+	return f.Plans.ArchitectureOf(f.Configuration, f.Trainer)
+}
+
+// findPostprocessing looks where nnUNetv2_find_best_configuration leaves
+// postprocessing.pkl (evaluation/find_best_configuration.py): in
+// crossval_results_folds_0_1_2_3_4, named after the folds that it rests on. Of
+// several such folders the one of the default folds counts, else the one of
+// most folds.
+func (f *Folder) findPostprocessing() string {
+	const prefix = "crossval_results_folds_"
+	var best string
+	most := 0
+	found, _ := filepath.Glob(filepath.Join(escape(f.Path), prefix+"*", "postprocessing.pkl"))
+	for _, file := range found {
+		folds := strings.TrimPrefix(filepath.Base(filepath.Dir(file)), prefix)
+		n := 1 + strings.Count(folds, "_")
+		if folds == strings.Join(f.DefaultFolds(), "_") {
+			return file
+		}
+		if n > most {
+			best, most = file, n
+		}
 	}
-	if text, err = readJSON(filepath.Join(path, "dataset.json")); err != nil {
-		return nil, err
+	if info, err := os.Stat(filepath.Join(f.Path, "postprocessing.pkl")); best == "" && err == nil && info.Mode().IsRegular() {
+		best = filepath.Join(f.Path, "postprocessing.pkl")
 	}
-	if f.Dataset, err = ParseDataset(text, filepath.Join(path, "dataset.json")); err != nil {
-		return nil, err
-	}
-	f.Folds = findFolds(path, entries, checkpoint)
-	c, err := f.OpenFold(f.Folds[0])
-	if err != nil {
-		return nil, err
-	}
-	f.Configuration = c.Configuration
-	return f, c.Close()
+	return best
 }
 
 // recognise says in one message what a results folder lacks.
@@ -149,6 +208,29 @@ func (f *Folder) OpenFold(name string) (*Checkpoint, error) {
 		return nil, fault.New(fault.NotFound, "%s: there is no fold %.40q with a %s, only %s", f.Path, name, f.Checkpoint, nameList(f.Folds))
 	}
 	return OpenCheckpoint(filepath.Join(f.Path, "fold_"+name, f.Checkpoint))
+}
+
+// OpenFolds opens the checkpoints of several folds; close them after use. The
+// error names every one that cannot be opened, and then none is open. Errors as
+// for OpenFold.
+func (f *Folder) OpenFolds(names []string) ([]*Checkpoint, error) {
+	var open []*Checkpoint
+	var errs []error
+	for _, name := range names {
+		c, err := f.OpenFold(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		open = append(open, c)
+	}
+	if errs != nil {
+		for _, c := range open {
+			c.Close()
+		}
+		return nil, join(errs...)
+	}
+	return open, nil
 }
 
 // readJSON reads a file of at most maxJSON bytes.

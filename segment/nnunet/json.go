@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -34,7 +35,10 @@ func (r *report) add(k fault.Kind, format string, args ...any) {
 		r.more++
 		return
 	}
-	r.lines = append(r.lines, fmt.Sprintf(format, args...))
+	// Two readers of one key may find the same.
+	if line := fmt.Sprintf(format, args...); !slices.Contains(r.lines, line) {
+		r.lines = append(r.lines, line)
+	}
 }
 
 func (r *report) err() error {
@@ -46,6 +50,26 @@ func (r *report) err() error {
 		s += fmt.Sprintf("; and %d more", r.more)
 	}
 	return fault.New(r.kind, "%s: %s", r.file, s)
+}
+
+// join gives the errors that are not nil as one, each naming its file; nil if
+// there are none. Its kind is that of the first that is more than Unsupported.
+func join(errs ...error) error {
+	var kind fault.Kind
+	var lines []string
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		if kind == 0 || kind == fault.Unsupported {
+			kind = fault.KindOf(err)
+		}
+		lines = append(lines, err.Error())
+	}
+	if lines == nil {
+		return nil
+	}
+	return fault.New(kind, "%s", strings.Join(lines, "; "))
 }
 
 // object is one JSON object of a file. Its getters note a problem in rep and

@@ -60,26 +60,14 @@ type Configuration struct {
 	Data, Seg, Probabilities Resampling
 }
 
-// Resampling is a resampling function with its arguments
-// (preprocessing/resampling/default_resampling.py).
-type Resampling struct {
-	Name           string  // the Python function's name
-	IsSeg          bool    // interpolate labels, not intensities
-	Order          int     // spline order 0 to 5
-	OrderZ         int     // order along the coarse axis when it is separate
-	ForceSeparateZ *bool   // nil: separate if the spacing's ratio is above Threshold
-	Threshold      float64 // separate_z_anisotropy_threshold
-}
-
 // Schemes are the normalisation schemes that nnU-Net defines
 // (preprocessing/normalization/default_normalization_schemes.py).
 var Schemes = []string{"CTNormalization", "ZScoreNormalization", "NoNormalization",
 	"RescaleTo01Normalization", "RGBTo01Normalization"}
 
 const (
-	maxChannels     = 1024
-	maxPatchVoxels  = 1 << 28 // ten times the largest patch seen; one float32 channel is 1 GiB
-	resampleDefault = "resample_data_or_seg_to_shape"
+	maxChannels    = 1024
+	maxPatchVoxels = 1 << 28 // ten times the largest patch seen; one float32 channel is 1 GiB
 )
 
 // ParsePlans reads the text of a plans.json; path is only named in messages.
@@ -203,6 +191,15 @@ func (p *Plans) Configuration(name string) (*Configuration, error) {
 	if err != nil {
 		return nil, err
 	}
+	c := p.configuration(o, name)
+	if err := o.rep.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// configuration is Configuration with the problems noted in o.rep.
+func (p *Plans) configuration(o object, name string) *Configuration {
 	c := &Configuration{Name: name, PatchSize: o.patchSize(), BatchDice: o.optBool("batch_dice", false)}
 	if len(c.PatchSize) > 0 {
 		c.Spacing = o.positive("spacing", len(c.PatchSize))
@@ -226,10 +223,7 @@ func (p *Plans) Configuration(name string) (*Configuration, error) {
 	c.Data = o.resampling("resampling_fn_data")
 	c.Seg = o.resampling("resampling_fn_seg")
 	c.Probabilities = o.resampling("resampling_fn_probabilities")
-	if err := o.rep.err(); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c
 }
 
 // patchSize returns 2 or 3 sizes in voxels, nil after a note.
@@ -276,45 +270,6 @@ func (p *Plans) parseNormalization(o object, c *Configuration) {
 	if len(c.UseMask) != len(c.Normalization) {
 		o.wrong(fault.Format, "use_mask_for_norm", fmt.Sprintf("%d values, one per normalisation scheme", len(c.Normalization)))
 	}
-}
-
-// resampling reads the function named at key and its arguments at
-// key+"_kwargs". Defaults are those of the Python function's signature.
-func (o object) resampling(key string) Resampling {
-	off := false
-	r := Resampling{Name: o.text(key), Order: 3, ForceSeparateZ: &off, Threshold: 3}
-	if r.Name == "" {
-		return r
-	}
-	if r.Name != resampleDefault {
-		o.wrong(fault.Unsupported, key, resampleDefault+" (other resampling functions are not supported)")
-		return r
-	}
-	kw, ok := o.child(key+"_kwargs", fmt.Sprintf("%s%s_kwargs: ", o.where, key))
-	if !ok {
-		return r
-	}
-	for _, k := range kw.keys() {
-		switch k {
-		case "is_seg":
-			r.IsSeg = kw.optBool(k, false)
-		case "order":
-			r.Order = kw.integer(k, 0, 5)
-		case "order_z":
-			r.OrderZ = kw.integer(k, 0, 5)
-		case "force_separate_z":
-			r.ForceSeparateZ = nil
-			if kw.has(k) {
-				v := kw.optBool(k, false)
-				r.ForceSeparateZ = &v
-			}
-		case "separate_z_anisotropy_threshold":
-			r.Threshold = kw.number(k)
-		default:
-			kw.rep.add(fault.Unsupported, "%sargument %.80q is not supported", kw.where, k)
-		}
-	}
-	return r
 }
 
 // nameList gives names for a message, not too many of them.

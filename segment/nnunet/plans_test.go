@@ -70,9 +70,9 @@ func TestPlans(t *testing.T) {
 	require.Equal(t, &Configuration{
 		Name: "3d_fullres", PatchSize: []int{16, 32, 32}, Spacing: []float64{2.5, 0.75, 0.75}, BatchSize: 2, BatchDice: true,
 		Normalization: []string{"CTNormalization", "ZScoreNormalization"}, UseMask: []bool{false, true}, NextStages: []string{"cascade"},
-		Data:          Resampling{"resample_data_or_seg_to_shape", false, 3, 0, nil, 3},
-		Seg:           Resampling{"resample_data_or_seg_to_shape", true, 1, 0, &off, 3}, // the function's default is False
-		Probabilities: Resampling{"resample_data_or_seg_to_shape", false, 1, 0, &on, 2.5},
+		Data:          Resampling{Name: "resample_data_or_seg_to_shape", Order: 3, Threshold: 3},
+		Seg:           Resampling{Name: "resample_data_or_seg_to_shape", IsSeg: true, Order: 1, ForceSeparateZ: &off, Threshold: 3}, // the function's default is False
+		Probabilities: Resampling{Name: "resample_data_or_seg_to_shape", Order: 1, ForceSeparateZ: &on, Threshold: 2.5},
 	}, c)
 	a, err := p.Architecture("3d_fullres")
 	require.NoError(t, err)
@@ -150,8 +150,8 @@ func TestPlansErrors(t *testing.T) {
 		"more features": {replace("[4, 8, 16]", "[4, 8, 1e9]"), "3d_fullres", fault.Format, []string{"4096"}},
 		"even kernel":   {replace("[1, 3, 3], 3,", "[1, 2, 3], 3,"), "3d_fullres", fault.Unsupported, []string{"kernel_sizes", "odd"}},
 		"norm":          {replace("InstanceNorm3d", "GroupNorm"), "3d_fullres", fault.Unsupported, []string{"GroupNorm"}},
-		"norm kwarg":    {replace(`"affine": true`, `"track_running_stats": true`), "3d_fullres", fault.Unsupported, []string{"track_running_stats"}},
-		"nonlin":        {replace("torch.nn.LeakyReLU", "torch.nn.GELU"), "3d_fullres", fault.Unsupported, []string{"GELU"}},
+		"norm kwarg":    {replace(`"affine": true`, `"dtype": "half"`), "3d_fullres", fault.Unsupported, []string{"dtype"}},
+		"nonlin":        {replace("torch.nn.LeakyReLU", "torch.nn.Hardswish"), "3d_fullres", fault.Unsupported, []string{"Hardswish"}},
 		"argument":      {replace(`"conv_bias"`, `"conv_bass"`), "3d_fullres", fault.Unsupported, []string{"conv_bass"}},
 		"block":         {replace("residual.BottleneckD", "residual.Mine"), "residual", fault.Unsupported, []string{"Mine"}},
 		"no bottleneck": {replace(`"bottleneck_channels": [2, 2, 4], `, ""), "residual", fault.Model, []string{"bottleneck_channels"}},

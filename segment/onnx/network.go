@@ -1,6 +1,7 @@
 package onnx
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -25,18 +26,23 @@ type FoldWeights struct {
 // of shape 1 x heads x patch, without softmax. Several folds are averaged, as
 // nnU-Net averages logits (inference/predict_from_raw_data.py,
 // predict_logits_from_preprocessed_data). What belongs to fold k is named
-// fold_k/...; ExtractFolds takes folds out again. Errors as for UNet, with the
-// fold's name; Argument for folds that are none or have equal names.
+// fold_k/...; ExtractFolds takes folds out again. Errors as for UNet, those of
+// all folds in one message with the folds' names; Argument for folds that are
+// none or have equal names.
 func Network(arch *nnunet.Architecture, inChannels, heads int, patch []int, folds []FoldWeights) (*Model, error) {
 	g := &Graph{Name: arch.Class,
 		Inputs:  []*ValueInfo{{Name: InputName, Type: Float, Dims: Fixed(append([]int{1, inChannels}, patch...)...)}},
 		Outputs: []*ValueInfo{{Name: OutputName, Type: Float, Dims: Fixed(append([]int{1, heads}, patch...)...)}},
 	}
-	var outputs []string
+	if err := checkPatch(arch, patch); err != nil {
+		return nil, err
+	}
+	var outputs, failures []string
 	for _, f := range folds {
 		logits, err := UNet(g, foldPrefix(f.Name), arch, inChannels, heads, InputName, patch, f.Weights)
 		if err != nil {
-			return nil, fault.New(fault.KindOf(err), "fold %s: %w", f.Name, err)
+			failures = append(failures, fmt.Sprintf("fold %s: %v", f.Name, err))
+			continue
 		}
 		// The network's last node gives the fold's logits.
 		last := g.Nodes[len(g.Nodes)-1]
@@ -45,6 +51,9 @@ func Network(arch *nnunet.Architecture, inChannels, heads int, patch []int, fold
 		}
 		last.Outputs = []string{logits}
 		outputs = append(outputs, logits)
+	}
+	if failures != nil {
+		return nil, fault.New(fault.Model, "%s", strings.Join(failures, "; "))
 	}
 	if len(outputs) == 0 {
 		return nil, fault.New(fault.Argument, "a network needs at least one fold")

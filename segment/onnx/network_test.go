@@ -27,7 +27,7 @@ func sizes(dims []onnx.Dim) (out []int) {
 func TestGoldenNetworks(t *testing.T) {
 	cases, err := onnxtest.Cases("testdata")
 	require.NoError(t, err)
-	require.Len(t, cases, 7)
+	require.Len(t, cases, 14)
 	for _, c := range cases {
 		b, err := onnxtest.Build(c.Folder)
 		require.NoError(t, err, c.Name)
@@ -254,6 +254,28 @@ func TestWeightsThatDoNotFit(t *testing.T) {
 
 	_, err = onnx.Network(a, 1, 5, []int{8, 6}, nil)
 	require.Equal(t, fault.Argument, fault.KindOf(err))
+}
+
+// TestFoldsThatDiffer: folds of other architectures are named, each with its
+// weights.
+func TestFoldsThatDiffer(t *testing.T) {
+	none := func([]float32) error { return nil }
+	arch, good := small(t)
+	_, wide := small(t)
+	wide.Add("encoder.stages.1.0.convs.0.conv.bias", []int{7}, none)
+	_, more := small(t)
+	more.Add("encoder.stages.2.0.convs.0.conv.bias", []int{3}, none)
+	_, err := onnx.Network(arch, 1, 5, []int{8, 6}, []onnx.FoldWeights{{Name: "0", Weights: good}, {Name: "1", Weights: wide}, {Name: "all", Weights: more}})
+	require.Equal(t, fault.Model, fault.KindOf(err))
+	require.Equal(t, "fold 1: the weights do not fit the PlainConvUNet of the plans: encoder.stages.1.0.convs.0.conv.bias has shape [7], expected [3]; "+
+		"fold all: the weights do not fit the PlainConvUNet of the plans: encoder.stages.2.0.convs.0.conv.bias is not part of the network", err.Error())
+
+	// Where they come from is said, too: a trainer may have another network.
+	c, err := nnunet.OpenCheckpoint("testdata/plain3d/fold_0/checkpoint_final.pth")
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = onnx.Network(arch, 1, 5, []int{8, 6}, []onnx.FoldWeights{{Name: "0", Weights: onnx.CheckpointWeights(c)}})
+	require.ErrorContains(t, err, "the weights of testdata/plain3d/fold_0/checkpoint_final.pth (trainer nnUNetTrainer) do not fit")
 }
 
 func TestBigModelIsRefused(t *testing.T) {

@@ -15,7 +15,8 @@ import (
 // prefix + their state-dict name.
 //
 // Source: dynamic_network_architectures/architectures/unet.py and
-// building_blocks/{plain_conv_encoder,residual_encoders,unet_decoder}.py.
+// building_blocks/{plain_conv_encoder,residual_encoders,unet_decoder,
+// unet_residual_decoder}.py.
 //
 // Errors: Model (weights that are missing, have another shape, or that the
 // network does not have, all of them in one message; a patch that the strides
@@ -27,7 +28,7 @@ func UNet(g *Graph, prefix string, arch *nnunet.Architecture, inChannels, heads 
 	}
 	u := &unet{g: g, prefix: prefix, Architecture: arch, w: w}
 	var skips []string
-	if arch.Class == "ResidualEncoderUNet" {
+	if arch.Residual() {
 		skips = u.residualEncoder(input, inChannels)
 	} else {
 		skips = u.plainEncoder(input, inChannels)
@@ -41,9 +42,16 @@ func UNet(g *Graph, prefix string, arch *nnunet.Architecture, inChannels, heads 
 		if n > most {
 			u.problems = append(u.problems[:most], fmt.Sprintf("and %d more", n-most))
 		}
-		return "", fault.New(fault.Model, "the weights do not fit the %s of the plans: %s", arch.Class, strings.Join(u.problems, "; "))
+		return "", fault.New(fault.Model, "the weights%s do not fit the %s of the plans: %s", from(w.Source()), arch.Class, strings.Join(u.problems, "; "))
 	}
 	return logits, nil
+}
+
+func from(source string) string {
+	if source == "" {
+		return ""
+	}
+	return " of " + source
 }
 
 // checkPatch makes sure that upsampled features fit the skip connections.
@@ -139,7 +147,10 @@ func (u *unet) residualBlock(name, x string, in, inner, out int, kernel, stride 
 		x = u.convBlock(name+".conv2", x, out, out, kernel, nil, false)
 	}
 	x = u.node("Add", name+".add", []string{x, skip})
-	return u.nonlin(name+".nonlin", x)
+	if inner > 0 {
+		return u.nonlin(name+".nonlin3", x)
+	}
+	return u.nonlin(name+".nonlin2", x)
 }
 
 // decoder takes the encoder's outputs and returns the logits. Stage s works at
@@ -155,7 +166,11 @@ func (u *unet) decoder(skips []string, heads int) string {
 		x = u.node("Concat", name+".concat", []string{x, skips[level]}, integer("axis", 1))
 		channels := 2 * features
 		for i := range u.DecoderPerStage[s] {
-			x = u.convBlock(fmt.Sprintf("%s.convs.%d", name, i), x, channels, features, u.Kernels[level], nil, true)
+			if u.Class == "ResidualUNet" { // BasicBlockD, whatever the encoder's blocks are
+				x = u.residualBlock(fmt.Sprintf("%s.blocks.%d", name, i), x, channels, 0, features, u.Kernels[level], nil)
+			} else {
+				x = u.convBlock(fmt.Sprintf("%s.convs.%d", name, i), x, channels, features, u.Kernels[level], nil, true)
+			}
 			channels = features
 		}
 	}
@@ -220,16 +235,6 @@ func (u *unet) norm(name, x string, channels int) string {
 		return u.node("BatchNormalization", name, inputs, eps)
 	}
 	return u.node("InstanceNormalization", name, inputs, eps)
-}
-
-func (u *unet) nonlin(name, x string) string {
-	switch u.Nonlin.Kind {
-	case nnunet.NonlinReLU:
-		return u.node("Relu", name, []string{x})
-	case nnunet.NonlinLeakyReLU:
-		return u.node("LeakyRelu", name, []string{x}, float("alpha", u.Nonlin.Slope))
-	}
-	return x
 }
 
 // node appends an operator and returns its output, which has its name.

@@ -20,12 +20,16 @@ type Weights interface {
 	// Unused returns, sorted, the names that Tensor has not been asked for
 	// and that no network of this kind ignores.
 	Unused() []string
+
+	// Source says for messages where the weights come from; may be empty.
+	Source() string
 }
 
 // StateDict is Weights whose numbers are read when a model is marshalled.
 type StateDict struct {
 	entries map[string]entry
 	used    map[string]bool
+	source  string
 }
 
 type entry struct {
@@ -35,13 +39,14 @@ type entry struct {
 
 // NewStateDict returns an empty StateDict.
 func NewStateDict() *StateDict {
-	return &StateDict{map[string]entry{}, map[string]bool{}}
+	return &StateDict{entries: map[string]entry{}, used: map[string]bool{}}
 }
 
 // CheckpointWeights returns the weights of c, which must stay open until the
 // model that holds them has been marshalled.
 func CheckpointWeights(c *nnunet.Checkpoint) *StateDict {
 	s := NewStateDict()
+	s.source = c.File + " (trainer " + c.TrainerName + ")"
 	for name, t := range c.Weights {
 		s.Add(name, t.Shape, t.Float32)
 	}
@@ -66,6 +71,9 @@ func (s *StateDict) Tensor(name string, shape []int) (*Tensor, error) {
 	}
 	return floatTensor(name, shape, e.load), nil
 }
+
+// Source implements Weights: the checkpoint's file and trainer.
+func (s *StateDict) Source() string { return s.source }
 
 // Unused implements Weights. Deep-supervision heads and BatchNorm's counters
 // have no part in inference; they are never listed.

@@ -12,8 +12,12 @@ import (
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/npy"
+	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/volume"
 )
+
+// spline is what plans ask for images by default.
+var spline = resample.Method{Function: resample.Spline, Order: 3, Threshold: 3}
 
 var dtypes = map[string]volume.DType{"uint8": volume.Uint8, "int16": volume.Int16, "uint16": volume.Uint16,
 	"int32": volume.Int32, "float32": volume.Float32, "float64": volume.Float64}
@@ -71,14 +75,14 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 		want, _, err := npy.Read("testdata/" + c.Name + "_data.npy")
 		require.NoError(t, err)
 		image := newImage(t, dtypes[c.DType], shape, c.Spacing, values)
-		config := Config{Transpose: c.Transpose, Spacing: c.Target[:]}
+		config := Config{Image: spline, Transpose: c.Transpose, Spacing: c.Target[:]}
 		for _, s := range c.Schemes {
 			n := ct(s)
 			n.Mask = c.Mask
 			config.Channels = append(config.Channels, n)
 		}
 		for _, threads := range []int{1, 3} {
-			k, err := Run(image, config, threads)
+			k, err := Run(image, nil, config, threads)
 			require.NoError(t, err, c.Name)
 			full := image.Full().Transpose(c.Transpose)
 			for axis, b := range c.Box {
@@ -107,7 +111,7 @@ func TestRunReorients(t *testing.T) {
 	}
 	image := newImage(t, volume.Int16, []int{1, 4, 5, 6}, [3]float64{1, 1, 1}, values)
 	image.Direction = [9]float64{-1, 0, 0, 0, -1, 0, 0, 0, 1} // RAS
-	k, err := Run(image, Config{Orientation: "LPS", Transpose: [3]int{0, 1, 2}, Spacing: []float64{1, 1, 1}, Channels: []Normalization{{Scheme: None}}}, 1)
+	k, err := Run(image, nil, Config{Orientation: "LPS", Image: spline, Transpose: [3]int{0, 1, 2}, Spacing: []float64{1, 1, 1}, Channels: []Normalization{{Scheme: None}}}, 1)
 	require.NoError(t, err)
 	defer k.Free()
 	assert.True(t, k.Identity())
@@ -116,36 +120,36 @@ func TestRunReorients(t *testing.T) {
 }
 
 func TestRunRefuses(t *testing.T) {
-	config := Config{Transpose: [3]int{0, 1, 2}, Spacing: []float64{1, 1, 1}, Channels: []Normalization{{Scheme: None}}}
+	config := Config{Image: spline, Transpose: [3]int{0, 1, 2}, Spacing: []float64{1, 1, 1}, Channels: []Normalization{{Scheme: None}}}
 	for name, d := range map[string]volume.DType{"float32": volume.Float32, "float64": volume.Float64} {
 		for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 			image := newImage(t, d, []int{1, 2, 2, 2}, [3]float64{1, 1, 1}, []float32{1, 2, 3, 4, 5, 6, float32(bad), 8})
-			_, err := Run(image, config, 1)
+			_, err := Run(image, nil, config, 1)
 			assert.Equal(t, fault.Argument, fault.KindOf(err), "%s %g", name, bad)
 			assert.ErrorContains(t, err, "1 of the image's voxels are NaN or infinite")
 		}
 	}
 	image := newImage(t, volume.Int16, []int{2, 2, 2, 2}, [3]float64{1, 1, 1}, make([]float32, 16))
-	_, err := Run(image, config, 1)
+	_, err := Run(image, nil, config, 1)
 	assert.ErrorContains(t, err, "the image has 2 channels, the model expects 1")
 	image = newImage(t, volume.Int16, []int{1, 2, 2, 2}, [3]float64{1, 1, 1}, []float32{-1, 0, 0, 0, 0, 0, 0, 300})
 	config.Channels[0].Scheme = RGBTo01
-	_, err = Run(image, config, 1)
+	_, err = Run(image, nil, config, 1)
 	assert.ErrorContains(t, err, "found -1 to 300")
 	config.Channels[0].Scheme = "Fancy"
-	_, err = Run(image, config, 1)
+	_, err = Run(image, nil, config, 1)
 	assert.ErrorContains(t, err, `"Fancy" is not supported`)
 	config.Channels[0].Scheme, config.Spacing = None, []float64{50, 1, 1}
-	_, err = Run(image, config, 1)
+	_, err = Run(image, nil, config, 1)
 	assert.ErrorContains(t, err, "make 0 voxels")
 }
 
 // One voxel, one slice, all zero: the whole image is the crop.
 func TestRunOfDegenerateImages(t *testing.T) {
-	config := Config{Transpose: [3]int{0, 1, 2}, Spacing: []float64{0.7, 0.7, 0.7}, Channels: []Normalization{ct(CT)}}
+	config := Config{Image: spline, Transpose: [3]int{0, 1, 2}, Spacing: []float64{0.7, 0.7, 0.7}, Channels: []Normalization{ct(CT)}}
 	for _, shape := range [][]int{{1, 1, 1, 1}, {1, 1, 4, 5}, {1, 4, 1, 5}, {1, 4, 5, 1}} {
 		image := newImage(t, volume.Int16, shape, [3]float64{1, 1, 1}, make([]float32, shape[1]*shape[2]*shape[3]))
-		k, err := Run(image, config, 2)
+		k, err := Run(image, nil, config, 2)
 		require.NoError(t, err)
 		assert.Equal(t, [3]int(shape[1:]), k.View.Shape)
 		for _, v := range k.Data {

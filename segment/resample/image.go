@@ -25,37 +25,44 @@ func (s *Source) plane(i int) kernel.Plane {
 }
 
 // Image writes the source, its intensities mapped, to dst (shape out, row-major),
-// interpolated by a cubic spline and clipped to the extremes lo and hi of the mapped
-// source. separate is the axis that is resampled apart (slices by cubic spline,
-// clipped slice by slice, then the nearest slice), or -1. It does what nnU-Net's
-// resample_data_or_seg does with order 3 and order_z 0. Where a shape is unchanged
-// nothing is interpolated. The source is read once, slice by slice; the only
-// intermediate array is the stack of resampled slices.
-func Image(dst []float32, out [3]int, src Source, separate int, lo, hi float32, threads int) error {
-	if separate > 0 { // make the separate axis the slowest, resample, and turn back
-		perm := [3]int{1, 0, 2}
-		if separate == 2 {
-			perm = [3]int{2, 0, 1}
+// resampled as nnU-Net does it with is_seg False; from and to are the spacings in mm of
+// the source's and the destination's axes. lo and hi are the extremes of the mapped
+// source, to which splines above order 1 are clipped; other methods and equal shapes
+// ignore them. The source is read once, slice by slice; the only intermediate array
+// is the stack of resampled slices (two arrays where an axis other than the first is
+// resampled apart with clipping). Errors: Unsupported (a function, mode or order that
+// is not known), Model (NoResampling between different shapes), Memory.
+func (m Method) Image(dst []float32, out [3]int, src Source, from, to [3]float64, lo, hi float32, threads int) error {
+	p, err := m.plan(src.View.Shape, out, from, to)
+	if err != nil {
+		return err
+	}
+	return p.run(dst, src, lo, hi, threads)
+}
+
+// run is Image with the tables made.
+func (p *plan) run(dst []float32, src Source, lo, hi float32, threads int) error {
+	if p.separate > 0 { // make the separate axis the slowest, resample, and turn back
+		perm, inverse := [3]int{1, 0, 2}, [3]int{1, 0, 2}
+		if p.separate == 2 {
+			perm, inverse = [3]int{2, 0, 1}, [3]int{1, 2, 0}
 		}
-		turned := [3]int{out[perm[0]], out[perm[1]], out[perm[2]]}
-		tmp, err := cmem.Alloc[float32](out[0] * out[1] * out[2])
+		turned := p.turn(perm)
+		tmp, err := cmem.Alloc[float32](len(dst))
 		if err != nil {
 			return err
 		}
 		defer cmem.Free(tmp)
 		src.View = src.View.Transpose(perm)
-		if err := Image(tmp, turned, src, 0, lo, hi, threads); err != nil {
+		if err := turned.run(tmp, src, lo, hi, threads); err != nil {
 			return err
 		}
-		back := volume.View{Shape: turned, Stride: [3]int{turned[1] * turned[2], turned[2], 1}}
-		inverse := [3]int{}
-		for i, p := range perm {
-			inverse[p] = i
-		}
-		return Image(dst, out, Source{Data: cmem.Bytes(tmp), DType: volume.Float32, View: back.Transpose(inverse), Affine: kernel.Identity},
-			-1, lo, hi, threads)
+		shape := turned.out
+		back := volume.View{Shape: shape, Stride: [3]int{shape[1] * shape[2], shape[2], 1}}.Transpose(inverse)
+		return Method{Function: NoResampling}.planAlong(p.out, p.out, -1).run(dst,
+			Source{Data: cmem.Bytes(tmp), DType: volume.Float32, View: back, Affine: kernel.Identity}, lo, hi, threads)
 	}
-	in := src.View.Shape
+	in, out, z := p.in, p.out, p.pass[0]
 	n := out[1] * out[2]
 	stack := dst
 	if in[0] != out[0] {
@@ -65,33 +72,29 @@ func Image(dst []float32, out [3]int, src Source, separate int, lo, hi float32, 
 		}
 		defer cmem.Free(stack)
 	}
-	if err := slices(stack, in, out, src, separate == 0, threads); err != nil {
+	if err := p.slices(stack, src, threads); err != nil {
 		return err
 	}
+	clipAll := p.clip && p.separate < 0 && in != out
 	switch {
-	case in == out:
+	case in[0] == out[0] && !clipAll:
 		return nil
-	case separate == 0:
-		index, _ := nearestTable(in[0], out[0])
-		if in[0] == out[0] {
-			return nil
-		}
-		return parallel.For(out[0], threads, func(_, z int) error {
-			copy(dst[z*n:(z+1)*n], stack[int(index[z])*n:])
-			return nil
-		})
 	case in[0] == out[0]:
 		return parallel.For(out[0], threads, func(_, z int) error {
 			clip(dst[z*n:(z+1)*n], lo, hi)
 			return nil
 		})
+	case z.order == 0:
+		return parallel.For(out[0], threads, func(_, i int) error {
+			copy(dst[i*n:(i+1)*n], stack[int(z.start[i])*n:])
+			return nil
+		})
 	}
-	start, weights := cubicTable(in[0], out[0])
-	scratch := newScratch(threads, (in[0]+6)*kernel.Lanes)
+	lend := newScratch(threads, 0, z)
 	return parallel.For(out[1], threads, func(worker, y int) error {
 		row := y * out[2]
-		kernel.Cubic(dst[row:], n, stack[row:], n, in[0], out[0], start, weights, out[2], scratch(worker))
-		for z := range out[0] {
+		z.rows(dst[row:], n, stack[row:], n, out[2], lend(worker))
+		for z := 0; clipAll && z < out[0]; z++ {
 			clip(dst[z*n+row:z*n+row+out[2]], lo, hi)
 		}
 		return nil
@@ -99,22 +102,20 @@ func Image(dst []float32, out [3]int, src Source, separate int, lo, hi float32, 
 }
 
 // slices resamples every slice of the source's slowest axis to out[1] x out[2].
-func slices(stack []float32, in, out [3]int, src Source, clipEach bool, threads int) error {
-	p, q, p2, q2 := in[1], in[2], out[1], out[2]
+func (plan *plan) slices(stack []float32, src Source, threads int) error {
+	p, q, p2, q2 := plan.in[1], plan.in[2], plan.out[1], plan.out[2]
 	if p == p2 && q == q2 {
-		return parallel.For(in[0], threads, func(_, i int) error {
+		return parallel.For(plan.in[0], threads, func(_, i int) error {
 			kernel.Load(stack[i*p*q:(i+1)*p*q], src.plane(i), src.Affine)
 			return nil
 		})
 	}
-	startP, weightsP := cubicTable(p, p2)
-	startQ, weightsQ := cubicTable(q, q2)
-	size := max(p*q, p2*q, p*q2, p2*q2)
-	lines := (max(p, q) + 6) * kernel.Lanes
-	scratch := newScratch(threads, 2*size+lines)
-	return parallel.For(in[0], threads, func(worker, i int) error {
-		s := scratch(worker)
-		a, b, line := s[:size], s[size:2*size], s[2*size:]
+	clipEach := plan.clip && plan.separate == 0
+	passP, passQ := plan.pass[1], plan.pass[2]
+	lend := newScratch(threads, max(p*q, p2*q, p*q2, p2*q2), passP, passQ)
+	return parallel.For(plan.in[0], threads, func(worker, i int) error {
+		s := lend(worker)
+		a, b := s.slices[0], s.slices[1]
 		plane := src.plane(i)
 		// Both passes interpolate from row to row, over contiguous columns: first with
 		// the slice lying on its side (q x p), then upright.
@@ -128,7 +129,7 @@ func slices(stack []float32, in, out [3]int, src Source, clipEach bool, threads 
 		}
 		lo, hi := extremes(b[:p*q], clipEach)
 		if q != q2 {
-			kernel.Cubic(a, p, b, p, q, q2, startQ, weightsQ, p, line)
+			passQ.rows(a, p, b, p, p, s)
 			a, b = b, a
 		}
 		target := stack[i*p2*q2 : (i+1)*p2*q2]
@@ -136,24 +137,13 @@ func slices(stack []float32, in, out [3]int, src Source, clipEach bool, threads 
 			kernel.Transpose(target, q2, b, p, q2, p)
 		} else {
 			kernel.Transpose(a, q2, b, p, q2, p)
-			kernel.Cubic(target, q2, a, q2, p, p2, startP, weightsP, q2, line)
+			passP.rows(target, q2, a, q2, q2, s)
 		}
 		if clipEach {
 			clip(target, lo, hi)
 		}
 		return nil
 	})
-}
-
-// newScratch returns a lender of one scratch array per worker, made at first use.
-func newScratch(threads, n int) func(worker int) []float32 {
-	arrays := make([][]float32, max(1, threads))
-	return func(worker int) []float32 {
-		if arrays[worker] == nil {
-			arrays[worker] = make([]float32, n)
-		}
-		return arrays[worker]
-	}
 }
 
 func extremes(s []float32, wanted bool) (lo, hi float32) {

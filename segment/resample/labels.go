@@ -18,9 +18,12 @@ type Target struct {
 	Regions       []uint16  // nil, or the label of each region in the order of writing
 }
 
-// Labels turns low-resolution logits into labels, plane by plane as they come: the
-// logits of all classes never exist at full resolution. The interpolation is linear
-// (nnU-Net's resample_data_or_seg with order 1, order_z 0).
+// Labels turns low-resolution logits into labels, plane by plane as they come. Where
+// the interpolation needs no more than two planes at a time (linear, nearest or none
+// along every axis), output planes are written as soon as they can be, and the
+// logits of all classes never exist at full resolution. For splines above order 1 the
+// low-resolution logits are collected and exported class by class at the last plane
+// (collect.go).
 type Labels struct {
 	classes, threads int
 	low, out         [3]int
@@ -29,7 +32,9 @@ type Labels struct {
 	target           Target
 	planes           [2][]float32 // the last two planes of logits, classes x low[1] x low[2]
 	workers          []worker
-	next             int // the next output plane
+	next             int       // the next output plane
+	collected        []float32 // nil where planes suffice; classes x low
+	plan             *plan
 }
 
 type worker struct {
@@ -38,29 +43,37 @@ type worker struct {
 	logits []float32 // classes x out[2], for probabilities
 }
 
-// NewLabels prepares the way from logits of shape low to the target's view; separate
-// is as for Image. The caller calls Close.
-func NewLabels(low [3]int, classes, separate int, t Target, threads int) (*Labels, error) {
-	l := &Labels{classes: classes, threads: max(1, threads), low: low, out: t.View.Shape, target: t}
-	var left [3][]int32
-	var weight [3][]float32
-	for axis := range 3 {
-		table := linearTable
-		if axis == separate {
-			table = nearestTable
-		}
-		left[axis], weight[axis] = table(low[axis], l.out[axis])
+// Labels prepares the way from logits of shape low, of so many classes, to the
+// target's view; from and to are the spacings in mm of the axes of the logits and of
+// the target's view. Resampling is nnU-Net's with is_seg False, followed by the
+// largest logit (the first of equals) or the regions above 0. Errors are those of
+// Image. The caller calls Close.
+func (m Method) Labels(low [3]int, classes int, from, to [3]float64, t Target, threads int) (*Labels, error) {
+	p, err := m.plan(low, t.View.Shape, from, to)
+	if err != nil {
+		return nil, err
 	}
-	l.z0, l.wz, l.y0, l.wy = left[0], weight[0], left[1], weight[1]
-	for i := range l.planes {
-		var err error
-		if l.planes[i], err = cmem.Alloc[float32](classes * low[1] * low[2]); err != nil {
+	l := &Labels{classes: classes, threads: max(1, threads), low: p.in, out: p.out, target: t, plan: p}
+	planes := len(l.planes)
+	if p.local() {
+		l.z0, l.wz, l.y0, l.wy = p.pass[0].start, p.pass[0].weight, p.pass[1].start, p.pass[1].weight
+	} else {
+		if l.collected, err = cmem.Alloc[float32](classes * l.low[0] * l.low[1] * l.low[2]); err != nil {
+			return nil, err
+		}
+		planes = 1
+	}
+	for i := range planes {
+		if l.planes[i], err = cmem.Alloc[float32](classes * l.low[1] * l.low[2]); err != nil {
 			l.Close()
 			return nil, err
 		}
 	}
 	for range l.threads {
-		w := worker{line: kernel.NewLine(low[2], left[2], weight[2]), labels: make([]uint16, l.out[2])}
+		w := worker{}
+		if l.collected == nil {
+			w.line, w.labels = kernel.NewLine(l.low[2], p.pass[2].start, p.pass[2].weight), make([]uint16, l.out[2])
+		}
 		if t.Probabilities != nil {
 			w.logits = make([]float32, classes*l.out[2])
 		}
@@ -71,6 +84,8 @@ func NewLabels(low [3]int, classes, separate int, t Target, threads int) (*Label
 
 // Close frees the planes.
 func (l *Labels) Close() {
+	cmem.Free(l.collected)
+	l.collected = nil
 	for i := range l.planes {
 		cmem.Free(l.planes[i])
 		l.planes[i] = nil
@@ -81,6 +96,9 @@ func (l *Labels) Close() {
 // logits of plane z (classes x low[1] x low[2]). All output planes that need no
 // further plane are written.
 func (l *Labels) Plane(z int, fill func(dst []float32) error) error {
+	if l.collected != nil {
+		return l.collect(z, fill)
+	}
 	low, high := l.planes[(z+1)%2], l.planes[z%2]
 	if err := fill(high); err != nil {
 		return err
@@ -127,13 +145,21 @@ func (l *Labels) row(w *worker, low, high []float32, z, y int) {
 	}
 	v := l.target.View
 	at, step := v.Offset+z*v.Stride[0]+y*v.Stride[1], v.Stride[2]
-	if l.target.Labels.DType == volume.Uint16 {
-		scatter(volume.As[uint16](l.target.Labels), w.labels, at, step)
-	} else {
-		scatter(l.target.Labels.Data, w.labels, at, step)
-	}
+	l.write(w.labels, at, step)
 	if l.target.Probabilities != nil {
-		l.probabilities(w, c, at, step)
+		for class := range l.classes {
+			w.line.Logits(w.logits[class*l.out[2]:(class+1)*l.out[2]], c, class)
+		}
+		l.probabilities(w, at, step)
+	}
+}
+
+// write writes a row of labels to the target, the first at element at.
+func (l *Labels) write(row []uint16, at, step int) {
+	if l.target.Labels.DType == volume.Uint16 {
+		scatter(volume.As[uint16](l.target.Labels), row, at, step)
+	} else {
+		scatter(l.target.Labels.Data, row, at, step)
 	}
 }
 
@@ -144,13 +170,10 @@ func scatter[T uint8 | uint16](dst []T, row []uint16, at, step int) {
 	}
 }
 
-// probabilities writes the softmax over the classes of one row, or the sigmoid of
-// each region.
-func (l *Labels) probabilities(w *worker, c *kernel.Corner, at, step int) {
+// probabilities writes the softmax over the classes of one row of logits, or the
+// sigmoid of each region.
+func (l *Labels) probabilities(w *worker, at, step int) {
 	n := l.out[2]
-	for class := range l.classes {
-		w.line.Logits(w.logits[class*n:(class+1)*n], c, class)
-	}
 	grid := len(l.target.Probabilities) / l.classes
 	for x := range n {
 		if l.target.Regions != nil {

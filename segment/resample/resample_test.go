@@ -46,6 +46,12 @@ func goldens(t *testing.T) []golden {
 	return cases
 }
 
+// The methods of nnU-Net's own planners.
+var (
+	cubic  = Method{Function: Spline, Order: 3, Threshold: 3}
+	linear = Method{Function: Spline, Order: 1, Threshold: 3}
+)
+
 func extremesOf(s []float32) (lo, hi float32) { return extremes(s, true) }
 
 // full is the view of a row-major array.
@@ -55,16 +61,20 @@ func full(shape [3]int) volume.View {
 
 func TestRulesAgreeWithNNUNet(t *testing.T) {
 	for _, c := range goldens(t) {
-		shape, err := Shape(c.inShape, c.From, c.To)
+		shape, err := newShape(c.inShape, c.From, c.To)
 		assert.NoError(t, err)
 		assert.Equal(t, c.Shape, shape, c.Name)
-		assert.Equal(t, c.Axis, SeparateAxis(c.From, c.To, nil), c.Name)
+		assert.Equal(t, c.Axis, cubic.separate(c.From, c.To), c.Name)
 	}
 	yes, no := true, false
-	assert.Equal(t, 0, SeparateAxis([3]float64{2, 1, 1}, [3]float64{1, 1, 1}, &yes))
-	assert.Equal(t, -1, SeparateAxis([3]float64{9, 1, 1}, [3]float64{1, 1, 1}, &no))
-	assert.Equal(t, -1, SeparateAxis([3]float64{1, 1, 1}, [3]float64{1, 1, 1}, &yes))
-	_, err := Shape([3]int{1, 1, 1}, [3]float64{0.1, 1, 1}, [3]float64{1, 1, 1})
+	forced, never, lower := cubic, cubic, cubic
+	forced.SeparateZ, never.SeparateZ, lower.Threshold = &yes, &no, 1.5
+	assert.Equal(t, -1, cubic.separate([3]float64{2, 1, 1}, [3]float64{1, 1, 1}))
+	assert.Equal(t, 0, lower.separate([3]float64{2, 1, 1}, [3]float64{1, 1, 1}))
+	assert.Equal(t, 0, forced.separate([3]float64{2, 1, 1}, [3]float64{1, 1, 1}))
+	assert.Equal(t, -1, never.separate([3]float64{9, 1, 1}, [3]float64{1, 1, 1}))
+	assert.Equal(t, -1, forced.separate([3]float64{1, 1, 1}, [3]float64{1, 1, 1}))
+	_, err := newShape([3]int{1, 1, 1}, [3]float64{0.1, 1, 1}, [3]float64{1, 1, 1})
 	assert.ErrorContains(t, err, "must be 1 to")
 }
 
@@ -81,7 +91,7 @@ func TestImageAgreesWithNNUNet(t *testing.T) {
 				lo, hi := extremesOf(c.in)
 				dst := make([]float32, len(c.image))
 				src := Source{Data: cmem.Bytes(c.in), DType: volume.Float32, View: full(c.inShape), Affine: kernel.Identity}
-				require.NoError(t, Image(dst, c.Shape, src, c.Axis, lo, hi, threads))
+				require.NoError(t, cubic.Image(dst, c.Shape, src, c.From, c.To, lo, hi, threads))
 				worst := 0.0
 				for i := range dst {
 					worst = max(worst, math.Abs(float64(dst[i]-c.image[i])))
@@ -109,15 +119,16 @@ func TestImageOfAPermutedAndFlippedSource(t *testing.T) {
 		view := volume.View{Shape: n, Stride: [3]int{1, -n[0], n[1] * n[0]}, Offset: (n[1] - 1) * n[0]}
 		lo, hi := extremesOf(c.in)
 		want, got := make([]float32, len(c.image)), make([]float32, len(c.image))
-		require.NoError(t, Image(want, c.Shape, Source{cmem.Bytes(c.in), volume.Float32, full(n), kernel.Identity}, c.Axis, lo, hi, 1))
-		require.NoError(t, Image(got, c.Shape, Source{cmem.Bytes(stored), volume.Float32, view, kernel.Identity}, c.Axis, lo, hi, 1))
+		require.NoError(t, cubic.Image(want, c.Shape, Source{cmem.Bytes(c.in), volume.Float32, full(n), kernel.Identity}, c.From, c.To, lo, hi, 1))
+		require.NoError(t, cubic.Image(got, c.Shape, Source{cmem.Bytes(stored), volume.Float32, view, kernel.Identity}, c.From, c.To, lo, hi, 1))
 		assert.Equal(t, want, got, c.Name)
 	}
 }
 
 // labelsOf runs logits (classes x low) through Labels onto a fresh label map.
-func labelsOf(t *testing.T, logits []float32, classes int, low, out [3]int, axis int, regions []uint16, probabilities []float32) []byte {
+func labelsOf(t *testing.T, m Method, logits []float32, classes int, c grid, regions []uint16, probabilities []float32) []byte {
 	t.Helper()
+	low, out := c.In, c.Out
 	g := volume.Geometry{Size: [3]int{out[2], out[1], out[0]}, Spacing: [3]float64{1, 1, 1}, Direction: volume.Identity}
 	labels, err := volume.New(g, 1, volume.Uint8)
 	require.NoError(t, err)
@@ -125,7 +136,7 @@ func labelsOf(t *testing.T, logits []float32, classes int, low, out [3]int, axis
 	for i := range labels.Data {
 		labels.Data[i] = 255
 	}
-	l, err := NewLabels(low, classes, axis, Target{Labels: labels, View: g.Full(), Probabilities: probabilities, Regions: regions}, 2)
+	l, err := m.Labels(low, classes, c.From, c.To, Target{Labels: labels, View: g.Full(), Probabilities: probabilities, Regions: regions}, 2)
 	require.NoError(t, err)
 	defer l.Close()
 	plane := low[1] * low[2]
@@ -140,54 +151,66 @@ func labelsOf(t *testing.T, logits []float32, classes int, low, out [3]int, axis
 	return append([]byte(nil), labels.Data...)
 }
 
-// Three classes made of the golden's logits (itself, its negative, a constant):
-// labels equal the argmax of nnU-Net's resampled logits except where two logits are
-// closer than float32 rounding, and probabilities equal their softmax.
+// grid is a change of shape with the spacings in mm.
+type grid struct {
+	Name     string
+	In, Out  [3]int
+	From, To [3]float64
+}
+
+// checkLabels checks labels and probabilities on three classes made of the golden's
+// logits (in), its negative and a constant: labels equal the argmax of nnU-Net's
+// resampled logits (want) except where two logits are closer than float32 rounding,
+// and probabilities equal their softmax.
+func checkLabels(t *testing.T, name string, m Method, in, out []float32, c grid) {
+	t.Helper()
+	n, k := len(in), len(out)
+	logits, want := make([]float32, 3*n), make([]float32, 3*k)
+	for i, v := range in {
+		logits[i], logits[n+i], logits[2*n+i] = v, -v, 0.3
+	}
+	for i, v := range out {
+		want[i], want[k+i], want[2*k+i] = v, -v, 0.3
+	}
+	probabilities := make([]float32, 3*k)
+	got := labelsOf(t, m, logits, 3, c, nil, probabilities)
+	ties := 0
+	for i, label := range got {
+		best, sum := 0, 0.0
+		for class := range 3 {
+			if want[class*k+i] > want[best*k+i] {
+				best = class
+			}
+			sum += math.Exp(float64(want[class*k+i]))
+		}
+		if int(label) != best {
+			ties++
+			require.InDelta(t, want[best*k+i], want[int(label)*k+i], 1e-5, "%s voxel %d", name, i)
+		}
+		for class := range 3 {
+			require.InDelta(t, math.Exp(float64(want[class*k+i]))/sum, probabilities[class*k+i], 1e-5, "%s voxel %d class %d", name, i, class)
+		}
+	}
+	assert.LessOrEqual(t, ties, 1+k/1000, name)
+	// Regions: the later of the positive ones wins, here the constant third everywhere.
+	for _, label := range labelsOf(t, m, logits, 3, c, []uint16{7, 9, 5}, nil) {
+		require.EqualValues(t, 5, label, name)
+	}
+	probabilities = probabilities[:2*k]
+	for i, label := range labelsOf(t, m, logits[:2*n], 2, c, []uint16{7, 9}, probabilities) {
+		switch v := out[i]; {
+		case v > 1e-5:
+			require.EqualValues(t, 7, label, name)
+		case v < -1e-5:
+			require.EqualValues(t, 9, label, name)
+		}
+		require.InDelta(t, 1/(1+math.Exp(-float64(out[i]))), probabilities[i], 1e-5, name)
+	}
+}
+
 func TestLabelsAgreeWithNNUNet(t *testing.T) {
 	for _, c := range goldens(t) {
-		n, m := len(c.in), len(c.logits)
-		logits, want := make([]float32, 3*n), make([]float32, 3*m)
-		for i, v := range c.in {
-			logits[i], logits[n+i], logits[2*n+i] = v, -v, 0.3
-		}
-		for i, v := range c.logits {
-			want[i], want[m+i], want[2*m+i] = v, -v, 0.3
-		}
-		probabilities := make([]float32, 3*m)
-		got := labelsOf(t, logits, 3, c.inShape, c.Shape, c.Axis, nil, probabilities)
-		ties := 0
-		for i, label := range got {
-			best, sum := 0, 0.0
-			for k := range 3 {
-				if want[k*m+i] > want[best*m+i] {
-					best = k
-				}
-				sum += math.Exp(float64(want[k*m+i]))
-			}
-			if int(label) != best {
-				ties++
-				require.InDelta(t, want[best*m+i], want[int(label)*m+i], 1e-5, "%s voxel %d", c.Name, i)
-			}
-			for k := range 3 {
-				require.InDelta(t, math.Exp(float64(want[k*m+i]))/sum, probabilities[k*m+i], 1e-5, "%s voxel %d class %d", c.Name, i, k)
-			}
-		}
-		assert.LessOrEqual(t, ties, 1+m/1000, c.Name)
-		// Regions: the later of the positive ones wins.
-		regions := labelsOf(t, logits, 3, c.inShape, c.Shape, c.Axis, []uint16{7, 9, 0}[:3], nil)
-		for i, label := range regions {
-			assert.Zero(t, label, "%s voxel %d: the constant third region is positive everywhere", c.Name, i)
-			break
-		}
-		two := labelsOf(t, logits[:2*n], 2, c.inShape, c.Shape, c.Axis, []uint16{7, 9}, nil)
-		for i, label := range two {
-			switch v := c.logits[i]; {
-			case v > 1e-5:
-				require.EqualValues(t, 7, label)
-			case v < -1e-5:
-				require.EqualValues(t, 9, label)
-			}
-		}
+		checkLabels(t, c.Name, linear, c.in, c.logits, grid{In: c.inShape, Out: c.Shape, From: c.From, To: c.To})
 	}
 	assert.Zero(t, cmem.Live())
 }

@@ -59,7 +59,7 @@ func Build(folder string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	arch, err := f.Plans.Architecture(f.Configuration)
+	arch, err := f.Architecture()
 	if err != nil {
 		return nil, err
 	}

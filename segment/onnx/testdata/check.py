@@ -12,6 +12,7 @@ logit; more than 1e-5 fails.
 """
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -56,9 +57,12 @@ def check(folder):
         checkpoint = torch.load(path, weights_only=False, map_location="cpu")
         c = plans.get_configuration(checkpoint["init_args"]["configuration"])
         channels = determine_num_input_channels(plans, c, dataset)
-        network = get_network_from_plans(c.network_arch_class_name, c.network_arch_init_kwargs, c.network_arch_init_kwargs_req_import,
-                                         channels, plans.get_label_manager(dataset).num_segmentation_heads, deep_supervision=False)
-        network.load_state_dict(checkpoint["network_weights"])
+        trainer = recursive_find_trainer_class_by_name(checkpoint["trainer_name"])
+        heads = plans.get_label_manager(dataset).num_segmentation_heads
+        network = trainer.build_network_architecture(plans, c, channels, heads, enable_deep_supervision=False)
+        weights = {re.sub(r"^(module\.|_orig_mod\.)+", "", k): v for k, v in checkpoint["network_weights"].items()}
+        missing, extra = network.load_state_dict(weights, strict=False)
+        assert not extra and all(k.startswith("decoder.seg_layers.") for k in missing), (missing, extra)
         if x is None:
             x = np.random.default_rng(1).standard_normal((1, channels, *c.patch_size)).astype(np.float32)
         with torch.no_grad():

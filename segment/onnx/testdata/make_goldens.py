@@ -16,7 +16,8 @@ import shutil
 
 import numpy as np
 import torch
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 HERE = pathlib.Path(__file__).parent
@@ -65,7 +66,39 @@ CASES = {
         "UNet_class_name": "PlainConvUNet", "UNet_base_num_features": 3, "unet_max_num_features": 5,
         "n_conv_per_stage_encoder": [1, 1, 1], "n_conv_per_stage_decoder": [1, 1], "num_pool_per_axis": [1, 2, 2],
         "pool_op_kernel_sizes": [[1, 1, 1], [1, 2, 2], [2, 2, 2]], "conv_kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]]}),
+    "residualunet3d_elu": ([4, 8, 16], 1, 3, 1, architecture(
+        "ResidualUNet", 3, n_stages=3, features_per_stage=[3, 4, 5], kernel_sizes=[[1, 3, 3], [3, 3, 3], [1, 1, 3]],
+        strides=[[1, 1, 1], [1, 2, 2], [2, 1, 2]], n_blocks_per_stage=[1, 2, 1], n_conv_per_stage_decoder=[1, 2], stem_channels=2,
+        conv_bias=False, nonlin="torch.nn.ELU", nonlin_kwargs={"alpha": 0.5})),
+    "residualunet2d_bottleneck_prelu": ([8, 16], 2, 2, 1, architecture(
+        "ResidualUNet", 2, n_stages=2, features_per_stage=[4, 6], kernel_sizes=3, strides=[1, [2, 2]], n_blocks_per_stage=[1, 2],
+        n_conv_per_stage_decoder=[1], nonlin="torch.nn.PReLU", nonlin_kwargs={},
+        block="dynamic_network_architectures.building_blocks.residual.BottleneckD", bottleneck_channels=[2, 3])),
+    "plain2d_trainer_bn_mish": ([8, 16], 1, 2, 1, architecture(
+        "PlainConvUNet", 2, n_stages=3, features_per_stage=[3, 4, 4], kernel_sizes=3, strides=[1, 2, 2], n_conv_per_stage=1,
+        n_conv_per_stage_decoder=1, norm_op_kwargs={"eps": 1e-3}, nonlin="torch.nn.Mish")),
+    "plain2d_running_gelu_tanh": ([8, 16], 1, 2, 1, architecture(
+        "PlainConvUNet", 2, n_stages=2, features_per_stage=[3, 4], kernel_sizes=3, strides=[1, 2], n_conv_per_stage=1,
+        n_conv_per_stage_decoder=1, norm_op_kwargs={"track_running_stats": True, "affine": True}, nonlin="torch.nn.GELU",
+        nonlin_kwargs={"approximate": "tanh"})),
+    "residual2d_batch_statistics_gelu": ([8, 16], 1, 2, 1, architecture(
+        "ResidualEncoderUNet", 2, norm="batchnorm.BatchNorm", n_stages=2, features_per_stage=[3, 4], kernel_sizes=3, strides=[1, 2],
+        n_blocks_per_stage=1, n_conv_per_stage_decoder=1, norm_op_kwargs={"track_running_stats": False}, nonlin="torch.nn.GELU",
+        nonlin_kwargs=None)),
+    "plain2d_nonorm_prelu": ([8, 16], 1, 2, 1, architecture(
+        "PlainConvUNet", 2, n_stages=2, features_per_stage=[2, 3], kernel_sizes=3, strides=[1, 2], n_conv_per_stage=1,
+        n_conv_per_stage_decoder=1, norm_op=None, norm_op_kwargs=None, nonlin="torch.nn.PReLU", nonlin_kwargs={"init": 0.1})),
+    "plain2d_silu": ([8, 16], 1, 2, 1, architecture(
+        "PlainConvUNet", 2, n_stages=2, features_per_stage=[3, 4], kernel_sizes=3, strides=[1, 2], n_conv_per_stage=1,
+        n_conv_per_stage_decoder=1, nonlin="torch.nn.SiLU")),
 }
+
+# What these checkpoints have beside nnUNetTrainer's usual: the type of their
+# weights, prefixes, only the head of the full resolution.
+TRAINERS = {"plain2d_trainer_bn_mish": nnUNetTrainerBN}
+DTYPES = {"plain2d_trainer_bn_mish": torch.float16, "plain2d_running_gelu_tanh": torch.bfloat16}
+PREFIXES = {"plain2d_trainer_bn_mish": "_orig_mod.", "plain2d_running_gelu_tanh": "module._orig_mod."}
+ONE_HEAD = {"plain2d_trainer_bn_mish"}
 
 
 def plans(patch, channels, arch):
@@ -95,10 +128,19 @@ def randomize(network):
                 p.copy_(0.5 + torch.rand_like(p))
 
 
-def network_of(plans_dict, channels, heads):
-    c = PlansManager(json.loads(json.dumps(plans_dict))).get_configuration("golden")
-    return get_network_from_plans(c.network_arch_class_name, c.network_arch_init_kwargs, c.network_arch_init_kwargs_req_import,
-                                  channels, heads, allow_init=True, deep_supervision=False).eval()
+def network_of(plans_dict, channels, heads, trainer):
+    plans_manager = PlansManager(json.loads(json.dumps(plans_dict)))
+    c = plans_manager.get_configuration("golden")
+    return trainer.build_network_architecture(plans_manager, c, channels, heads, enable_deep_supervision=False).eval()
+
+
+def state_dict(name, network):
+    state = collections.OrderedDict()
+    for key, t in network.state_dict().items():
+        head = key.startswith("decoder.seg_layers.") and not key.startswith(f"decoder.seg_layers.{len(network.decoder.stages) - 1}.")
+        if not (head and name in ONE_HEAD):
+            state[PREFIXES.get(name, "") + key] = t.to(DTYPES.get(name, t.dtype)) if t.is_floating_point() else t
+    return state
 
 
 def main():
@@ -115,13 +157,15 @@ def main():
         x = torch.randn(1, channels, *patch)
         total = 0
         for fold in range(folds):
-            network = network_of(p, channels, heads)
+            trainer = TRAINERS.get(name, nnUNetTrainer)
+            network = network_of(p, channels, heads, trainer)
             randomize(network)
+            network = network.to(DTYPES.get(name, torch.float32))
             (out / f"fold_{fold}").mkdir()
             torch.save({
-                "network_weights": collections.OrderedDict(network.state_dict()), "optimizer_state": {}, "grad_scaler_state": None,
+                "network_weights": state_dict(name, network), "optimizer_state": {}, "grad_scaler_state": None,
                 "logging": {"mean_fg_dice": [np.float32(0.5)]}, "_best_ema": np.float32(0.5), "current_epoch": 1,
-                "init_args": {"configuration": "golden", "fold": fold}, "trainer_name": "nnUNetTrainer",
+                "init_args": {"configuration": "golden", "fold": fold}, "trainer_name": trainer.__name__,
                 "inference_allowed_mirroring_axes": tuple(range(len(patch))),
             }, out / f"fold_{fold}" / "checkpoint_final.pth")
             with torch.no_grad():

@@ -1,0 +1,95 @@
+package segment
+
+import (
+	"math"
+
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/volume"
+)
+
+// last returns the part whose logits become the model's labels.
+func (m *Model) last() *part { return m.parts[len(m.parts)-1] }
+
+// heads returns how many probabilities a voxel has; 0 where the model has none.
+func (m *Model) heads() int {
+	if m.list != nil && m.list.Combine == combineParts {
+		return 0
+	}
+	return m.last().heads
+}
+
+// labels returns the names and numbers of the label map, background first.
+func (m *Model) labels() []Label {
+	if m.list != nil {
+		return m.list.labels
+	}
+	return m.parts[0].labels()
+}
+
+// labelType returns the voxel type of label files, as nnU-Net chooses it.
+func (m *Model) labelType() volume.DType {
+	for _, l := range m.labels() {
+		if l.Value > math.MaxUint8 {
+			return volume.Uint16
+		}
+	}
+	return volume.Uint8
+}
+
+// check refuses buffers that do not fit the model or each other.
+func (m *Model) check(image, labels, previous *volume.Volume, probabilities []float32) error {
+	if err := image.Validate(); err != nil {
+		return err
+	}
+	if labels.Size != image.Size || labels.Channels != 1 {
+		return fault.New(fault.Argument, "labels of %v voxels and %d channels for an image of %v voxels: sizes must agree, with one channel",
+			labels.Size, labels.Channels, image.Size)
+	}
+	if labels.DType != volume.Uint16 && (labels.DType != volume.Uint8 || m.labelType() == volume.Uint16) {
+		return fault.New(fault.Argument, "labels of type %s cannot hold the model's labels: use uint8, or uint16 for labels above 255", labels.DType)
+	}
+	if probabilities != nil && m.heads() == 0 {
+		return fault.New(fault.Unsupported, "a list of parts has labels only, no probabilities")
+	}
+	if n := m.heads() * image.Voxels(); probabilities != nil && len(probabilities) != n {
+		return fault.New(fault.Argument, "a buffer of %d probabilities, %d heads of %d voxels need %d", len(probabilities), m.heads(), image.Voxels(), n)
+	}
+	first := m.parts[0]
+	switch stage := first.configuration.PreviousStage; {
+	case stage != "" && previous == nil:
+		return fault.New(fault.Argument, "configuration %s is the second stage of a cascade: it needs the labels of stage %s as well (previous)", first.configuration.Name, stage)
+	case stage == "" && previous != nil:
+		return fault.New(fault.Argument, "configuration %s takes no labels of a previous stage", first.configuration.Name)
+	case previous != nil && (previous.Size != image.Size || previous.Channels != 1):
+		return fault.New(fault.Argument, "previous labels of %v voxels and %d channels for an image of %v voxels: sizes must agree, with one channel",
+			previous.Size, previous.Channels, image.Size)
+	}
+	return nil
+}
+
+// Describe returns what the model says of itself.
+func (m *Model) Describe() Description {
+	if m.list == nil {
+		return m.parts[0].describe()
+	}
+	d := m.last().describe()
+	d.Path, d.Combine, d.Labels = m.path, m.list.Combine, m.labels()
+	for _, p := range m.parts {
+		d.Models = append(d.Models, p.describe())
+	}
+	return d
+}
+
+func (p *part) describe() Description {
+	d := Description{
+		Path: p.path, Task: p.task(), Configuration: p.configuration.Name, Network: p.network, Parameters: p.parameters, Heads: p.heads,
+		Labels: p.labels(), Channels: p.dataset.Channels, Spacing: p.configuration.Spacing, PatchSize: p.configuration.PatchSize, Folds: p.folds,
+		MirrorAxes: append([]int{}, p.mirrorAxes...), Normalization: p.configuration.Normalization, Orientation: p.preprocess.Orientation,
+		PreviousStage: p.configuration.PreviousStage, Precision: precision, Notes: []string{},
+	}
+	if p.session != nil {
+		d.Device, d.Threads = p.session.Device, p.session.Threads
+		d.Notes = append(d.Notes, p.session.Notes...)
+	}
+	return d
+}

@@ -140,8 +140,9 @@ typedef struct flare_open_options {
 #define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0 }
 FLARE_API void flare_open_options_init(flare_open_options *options, size_t struct_size);
 
-/* Opens a bundle (.onnx made by flare_convert) or an nnU-Net v2 results folder (with
- * plans.json, dataset.json, fold_*). On failure *out is NULL. Nothing in a checkpoint is
+/* Opens a bundle (.onnx made by flare_convert), an nnU-Net v2 results folder (with
+ * plans.json, dataset.json, fold_*), or a list of these (.json: parts, ensembles and
+ * cascades; segment/list.go documents it). On failure *out is NULL. Nothing in a checkpoint is
  * executed. */
 FLARE_API flare_status flare_model_open(flare_model **out, const char *path,
                                         const flare_open_options *options);
@@ -203,10 +204,18 @@ typedef struct flare_segment_options {
                                            * refuses the other's field                      */
     int32_t           mirror;             /* non-zero: average over the mirror flips that the
                                            * model was trained with (8 passes in 3-D)       */
+    int32_t           postprocess;        /* non-zero: apply the post-processing that the
+                                           * model stores; refused where it stores none     */
+    const void       *previous;           /* flare_segment: NULL, or for the second stage of a
+                                           * cascade the labels of the first on the image's
+                                           * grid, one channel; only read                   */
+    size_t            previous_bytes;     /* size of that buffer, at least the image's grid */
+    const char       *previous_path;      /* flare_segment_file: NULL, or a file of them    */
+    int32_t           previous_dtype;     /* FLARE_UINT8 ... FLARE_FLOAT64                  */
     int32_t           reserved;           /* 0                                              */
 } flare_segment_options;
 
-#define FLARE_SEGMENT_OPTIONS_INIT { sizeof(flare_segment_options), 0, 0, 0, 0, 0, 0, 0 }
+#define FLARE_SEGMENT_OPTIONS_INIT { sizeof(flare_segment_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 FLARE_API void flare_segment_options_init(flare_segment_options *options, size_t struct_size);
 
 /* Segments a volume in memory. labels is the caller's buffer on the image's grid

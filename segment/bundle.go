@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/libflare/libflare/segment/engine"
@@ -13,6 +14,7 @@ import (
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/onnx"
+	"github.com/libflare/libflare/segment/postprocess"
 	"github.com/libflare/libflare/segment/volume"
 )
 
@@ -26,6 +28,8 @@ const (
 	metaFolds         = "flare.folds"         // "0,1,2"
 	metaMirrorAxes    = "flare.mirror_axes"   // JSON list of patch axes; "[]" for none
 	metaOrientation   = "flare.orientation"   // such as "LPS"; absent: as stored
+
+	metaPostprocessing = "flare.postprocessing" // JSON of package postprocess; absent: none
 
 	bundleFormat = "1"
 )
@@ -96,30 +100,29 @@ func fromFolder(path, checkpoint, folds string) (*onnx.Model, func(), error) {
 	names := folder.DefaultFolds()
 	if !allFolds(folds) {
 		names = strings.Split(folds, ",")
+		for i, name := range names {
+			names[i] = strings.TrimSpace(name)
+		}
 	}
 	configuration, err := folder.Plans.Configuration(folder.Configuration)
 	if err != nil {
 		return nil, nil, err
 	}
-	architecture, err := folder.Plans.Architecture(folder.Configuration)
+	architecture, err := folder.Architecture()
 	if err != nil {
 		return nil, nil, err
 	}
-	var open []*nnunet.Checkpoint
+	open, err := folder.OpenFolds(names)
+	if err != nil {
+		return nil, nil, err
+	}
 	done := func() {
 		for _, c := range open {
 			c.Close()
 		}
 	}
 	var weights []onnx.FoldWeights
-	for i, name := range names {
-		c, err := folder.OpenFold(strings.TrimSpace(name))
-		if err != nil {
-			done()
-			return nil, nil, err
-		}
-		open = append(open, c)
-		names[i] = strings.TrimSpace(name)
+	for i, c := range open {
 		weights = append(weights, onnx.FoldWeights{Name: names[i], Weights: onnx.CheckpointWeights(c)})
 	}
 	model, err := onnx.Network(architecture, folder.Dataset.NumInputs(configuration), folder.Dataset.NumHeads(), configuration.PatchSize, weights)
@@ -128,6 +131,14 @@ func fromFolder(path, checkpoint, folds string) (*onnx.Model, func(), error) {
 		return nil, nil, fault.New(fault.KindOf(err), "%s: %w", path, err)
 	}
 	describe(model, folder.Plans, folder.Dataset, folder.Configuration, architecture.Class, names, open[0].MirrorAxes)
+	if folder.Postprocessing != "" {
+		// What cannot be read matters only to those who ask for it.
+		if steps, err := postprocess.Read(folder.Postprocessing); err != nil {
+			logf(LogWarning, "left out: %v", err)
+		} else {
+			model.SetMeta(metaPostprocessing, postprocess.Marshal(steps))
+		}
+	}
 	return model, done, nil
 }
 
@@ -155,8 +166,18 @@ func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
 		return nil, nil, err
 	}
 	model, err := onnx.Parse(data)
+	if err == nil {
+		err = model.LoadExternal(filepath.Dir(o.ONNX))
+	}
+	var notes []string
+	if err == nil {
+		model, notes, err = model.Static(configuration.PatchSize, len(configuration.Normalization))
+	}
 	if err != nil {
 		return fail(fault.New(fault.KindOf(err), "%s: %w", o.ONNX, err))
+	}
+	for _, note := range notes {
+		logf(LogInfo, "%s: %s", o.ONNX, note)
 	}
 	_, heads, err := shapes(model, configuration, o.ONNX)
 	if err != nil {

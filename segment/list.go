@@ -196,6 +196,9 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 		}
 		switch m.list.Combine {
 		case combineParts:
+			if err := c.postprocess(one); err != nil {
+				return err
+			}
 			merge(labels, one, m.list.Models[i].to)
 		case combineEnsemble:
 			for j, v := range own {
@@ -203,8 +206,11 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 			}
 		}
 	}
-	if m.list.Combine == combineEnsemble {
+	switch m.list.Combine {
+	case combineEnsemble:
 		vote(labels, probabilities, len(m.parts), m.parts[0], c.threads)
+	case combineCascade:
+		return c.postprocess(labels)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (m *Model) labelType() volume.DType {
 }
 
 // check refuses buffers that do not fit the model or each other.
-func (m *Model) check(image, labels, previous *volume.Volume, probabilities []float32) error {
+func (m *Model) check(image, labels, previous *volume.Volume, probabilities []float32, o *Options) error {
 	if err := image.Validate(); err != nil {
 		return err
 	}
@@ -53,6 +53,16 @@ func (m *Model) check(image, labels, previous *volume.Volume, probabilities []fl
 	}
 	if n := m.heads() * image.Voxels(); probabilities != nil && len(probabilities) != n {
 		return fault.New(fault.Argument, "a buffer of %d probabilities, %d heads of %d voxels need %d", len(probabilities), m.heads(), image.Voxels(), n)
+	}
+	if o.Postprocess {
+		if m.list != nil && m.list.Combine == combineEnsemble {
+			return fault.New(fault.Argument, "%s: an ensemble stores no post-processing", m.path)
+		}
+		for _, p := range m.parts {
+			if p.steps == nil && (m.heads() == 0 || p == m.last()) { // of a cascade the last alone counts
+				return fault.New(fault.Argument, "%s stores no post-processing", p.path)
+			}
+		}
 	}
 	first := m.parts[0]
 	switch stage := first.configuration.PreviousStage; {

@@ -45,7 +45,8 @@ type OpenOptions struct {
 
 // Options chooses what a call computes. The zero value is the default.
 type Options struct {
-	Mirror bool // average over the model's mirror flips
+	Mirror      bool // average over the model's mirror flips
+	Postprocess bool // apply the post-processing that nnU-Net found best and the model stores
 
 	// Probabilities, of Segment, is nil or a buffer of heads x z x y x x to fill:
 	// the softmax of the logits on the image's grid (the sigmoid of regions).

@@ -8,6 +8,7 @@ import (
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/onnx"
+	"github.com/libflare/libflare/segment/postprocess"
 	"github.com/libflare/libflare/segment/preprocess"
 	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/volume"
@@ -25,8 +26,9 @@ type recipe struct {
 	inputs        int // channels of the network's input
 	heads         int // channels of its output
 	preprocess    preprocess.Config
-	exportMethod  resample.Method // resampling_fn_probabilities
-	regions       []uint16        // nil without regions
+	exportMethod  resample.Method    // resampling_fn_probabilities
+	regions       []uint16           // nil without regions
+	steps         []postprocess.Step // nil where the model stores none
 }
 
 // recipeOf reads and checks a model's metadata; path is for messages. Whatever
@@ -102,6 +104,11 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 		p := r.plans.Intensity[i]
 		r.preprocess.Channels = append(r.preprocess.Channels, preprocess.Normalization{
 			Scheme: preprocess.Scheme(scheme), Mask: r.configuration.UseMask[i], Lower: p.Percentile005, Upper: p.Percentile995, Mean: p.Mean, StdDev: p.Std})
+	}
+	if text := meta(metaPostprocessing); text != "" {
+		if r.steps, err = postprocess.Unmarshal(text); err != nil {
+			return nil, fault.New(fault.KindOf(err), "%s: %w", path, err)
+		}
 	}
 	if r.dataset.HasRegions() {
 		for _, v := range r.dataset.RegionsClassOrder {

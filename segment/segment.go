@@ -20,6 +20,7 @@ import (
 	"github.com/libflare/libflare/segment/engine"
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/postprocess"
 	"github.com/libflare/libflare/segment/preprocess"
 	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/sliding"
@@ -211,14 +212,25 @@ func (c *call) segmentFile(in, out string) error {
 
 // segment is the way from an image to labels in memory.
 func (c *call) segment(image, labels, previous *volume.Volume, probabilities []float32) error {
-	if err := c.model.check(image, labels, previous, probabilities); err != nil {
+	if err := c.model.check(image, labels, previous, probabilities, &c.options); err != nil {
 		return err
 	}
 	if c.model.list != nil {
 		return c.segmentList(image, labels, previous, probabilities)
 	}
 	c.use(c.model.parts[0], 0, 1)
-	return c.run(image, previous, resample.Target{Labels: labels, Probabilities: probabilities})
+	if err := c.run(image, previous, resample.Target{Labels: labels, Probabilities: probabilities}); err != nil {
+		return err
+	}
+	return c.postprocess(labels)
+}
+
+// postprocess applies what the network in use stores, if asked for.
+func (c *call) postprocess(labels *volume.Volume) error {
+	if !c.options.Postprocess {
+		return nil
+	}
+	return postprocess.Apply(labels, c.part.steps, c.threads)
 }
 
 // run takes an image through the network in use into the target, whose view it sets.

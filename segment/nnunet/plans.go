@@ -223,6 +223,11 @@ func (p *Plans) configuration(o object, name string) *Configuration {
 	c.Data = o.resampling("resampling_fn_data")
 	c.Seg = o.resampling("resampling_fn_seg")
 	c.Probabilities = o.resampling("resampling_fn_probabilities")
+	o.checkIsSeg("resampling_fn_data", c.Data, false)
+	o.checkIsSeg("resampling_fn_probabilities", c.Probabilities, false)
+	if c.PreviousStage != "" {
+		o.checkIsSeg("resampling_fn_seg", c.Seg, true)
+	}
 	return c
 }
 

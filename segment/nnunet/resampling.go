@@ -88,6 +88,13 @@ func (o object) resampling(key string) Resampling {
 	return r
 }
 
+// checkIsSeg refuses labels interpolated as intensities and the reverse.
+func (o object) checkIsSeg(key string, r Resampling, want bool) {
+	if slices.Contains(resamplingArguments[r.Name], "is_seg") && r.IsSeg != want {
+		o.rep.add(fault.Unsupported, "%skey %q: is_seg %v in its arguments is not supported", o.where, key+"_kwargs", r.IsSeg)
+	}
+}
+
 // interpolation reads a mode of torch.nn.functional.interpolate.
 func (o object) interpolation(key string) string {
 	mode := o.text(key)

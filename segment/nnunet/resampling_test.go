@@ -29,9 +29,9 @@ func TestResamplingFunctions(t *testing.T) {
 		{"resample_data_or_seg_to_shape", `{"order": 5, "order_z": 4, "force_separate_z": null, "separate_z_anisotropy_threshold": 2.5}`,
 			Resampling{Order: 5, OrderZ: 4, Threshold: 2.5}},
 		{"resample_torch_fornnunet", `{}`, Resampling{Threshold: 3, Mode: "linear", AnisoAxisMode: "nearest-exact"}},
-		{"resample_torch_fornnunet", `{"is_seg": true, "force_separate_z": false, "memefficient_seg_resampling": true, "mode": "nearest",
+		{"resample_torch_fornnunet", `{"is_seg": false, "force_separate_z": false, "memefficient_seg_resampling": true, "mode": "nearest",
 			"aniso_axis_mode": "linear", "num_threads": 8, "device": "cpu"}`,
-			Resampling{IsSeg: true, ForceSeparateZ: &off, Threshold: 3, Mode: "nearest", AnisoAxisMode: "linear", MemEfficient: true}},
+			Resampling{ForceSeparateZ: &off, Threshold: 3, Mode: "nearest", AnisoAxisMode: "linear", MemEfficient: true}},
 		{"resample_torch_simple", `{"mode": "nearest-exact"}`, Resampling{Mode: "nearest-exact"}},
 		{"no_resampling_hack", `{}`, Resampling{}},
 		{"no_resampling_data_or_seg_to_shape", `{}`, Resampling{}},
@@ -52,6 +52,7 @@ func TestResamplingErrors(t *testing.T) {
 		says                []string
 	}{
 		{"theirs", `{}`, fault.Unsupported, []string{"resampling_fn_data", "theirs", "resample_torch_fornnunet"}},
+		{"resample_torch_simple", `{"is_seg": true}`, fault.Unsupported, []string{"resampling_fn_data_kwargs", "is_seg true"}},
 		{"no_resampling_hack", `{"order": 1}`, fault.Unsupported, []string{"resampling_fn_data_kwargs", "order", "no_resampling_hack"}},
 		{"resample_data_or_seg_to_shape", `{"mode": "linear"}`, fault.Unsupported, []string{"mode"}},
 		{"resample_torch_simple", `{"force_separate_z": true}`, fault.Unsupported, []string{"force_separate_z"}},
@@ -68,4 +69,15 @@ func TestResamplingErrors(t *testing.T) {
 			require.ErrorContains(t, err, s)
 		}
 	}
+}
+
+// Only a cascade resamples labels: elsewhere is_seg of resampling_fn_seg does not matter.
+func TestCascadeResamplesLabelsAsLabels(t *testing.T) {
+	p, err := ParsePlans([]byte(strings.Replace(smallPlans, `{"is_seg": true, "order": 1}`, `{"order": 1}`, 1)), "plans.json")
+	require.NoError(t, err)
+	_, err = p.Configuration("3d_fullres")
+	require.NoError(t, err)
+	_, err = p.Configuration("cascade")
+	require.Equal(t, fault.Unsupported, fault.KindOf(err))
+	require.ErrorContains(t, err, "is_seg false")
 }

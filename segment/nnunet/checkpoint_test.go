@@ -269,6 +269,7 @@ func FuzzCheckpoint(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add(archive(f, map[string]string{"data.pkl": pickled(tensor("0", 0, 4, 1)), "data/0": "0123456789abcdef"}, zip.Store))
+	matrixSeeds(f, DefaultCheckpoint, func(b []byte) { f.Add(b) })
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := open(b)
 		if err != nil {

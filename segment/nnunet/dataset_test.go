@@ -91,6 +91,7 @@ func TestGenericDataset(t *testing.T) {
 func FuzzDataset(f *testing.F) {
 	f.Add([]byte(`{"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1, "ignore": 2}, "numTraining": 3}`))
 	f.Add([]byte(`{"modality": {"0": "CT"}, "labels": {"background": 0, "a": [1, 2], "b": 2, "b": 2}, "regions_class_order": [1, 2]}`))
+	matrixSeeds(f, "dataset.json", func(b []byte) { f.Add(b) })
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := ParseDataset(b, "dataset.json")
 		if err != nil {

@@ -223,6 +223,7 @@ func FuzzPlans(f *testing.F) {
 	f.Add([]byte(smallPlans))
 	f.Add([]byte(`{"transpose_forward": [0,1,2], "transpose_backward": [0,1,2], "configurations": {"a": {"patch_size": [1e3, 2]}}}`))
 	f.Add([]byte(`{"configurations": null, "x": -Infinity, "y": "NaN\"", "z": NaN}`))
+	matrixSeeds(f, "plans.json", func(b []byte) { f.Add(b) })
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParsePlans(b, "plans.json")
 		if err != nil {

@@ -93,6 +93,9 @@ func flareGoSegment(text **C.char, labels unsafe.Pointer, labelsDType C.int32_t,
 		if o.probabilities_path != nil {
 			return segment.Errorf(segment.ErrArgument, "probabilities_path is set: flare_segment takes the buffer probabilities, flare_segment_file a path")
 		}
+		if o.previous_path != nil {
+			return segment.Errorf(segment.ErrArgument, "previous_path is set: flare_segment takes the buffer previous, flare_segment_file a path")
+		}
 		in, err := wrapImage(image)
 		if err != nil {
 			return err
@@ -105,9 +108,15 @@ func flareGoSegment(text **C.char, labels unsafe.Pointer, labelsDType C.int32_t,
 		if err != nil {
 			return err
 		}
+		previous, err := wrapPrevious(in.Geometry, o)
+		if err != nil {
+			return err
+		}
 		stats, err := c.model.Segment(c.ctx, in, out, segment.Options{
 			Mirror:        o.mirror != 0,
+			Postprocess:   o.postprocess != 0,
 			Probabilities: probabilities,
+			Previous:      previous,
 			Progress:      c.progress(o),
 		})
 		if err != nil {
@@ -124,9 +133,14 @@ func flareGoSegmentFile(text **C.char, model C.uint64_t, in, out *C.char, o *C.f
 		if o.probabilities != nil {
 			return segment.Errorf(segment.ErrArgument, "probabilities is set: flare_segment_file takes probabilities_path, flare_segment a buffer")
 		}
+		if o.previous != nil {
+			return segment.Errorf(segment.ErrArgument, "previous is set: flare_segment_file takes previous_path, flare_segment a buffer")
+		}
 		stats, err := c.model.SegmentFile(c.ctx, C.GoString(in), C.GoString(out), segment.Options{
 			Mirror:            o.mirror != 0,
+			Postprocess:       o.postprocess != 0,
 			ProbabilitiesFile: C.GoString(o.probabilities_path),
+			PreviousFile:      C.GoString(o.previous_path),
 			Progress:          c.progress(o),
 		})
 		if err != nil {
@@ -251,6 +265,30 @@ func wrapProbabilities(m *segment.Model, voxels int, o *C.flare_segment_options)
 		return nil, err
 	}
 	return unsafe.Slice((*float32)(o.probabilities), heads*voxels), nil
+}
+
+// wrapPrevious makes a label map on grid g of the caller's labels of a cascade's first
+// stage, nil if there are none.
+func wrapPrevious(g volume.Geometry, o *C.flare_segment_options) (*volume.Volume, error) {
+	if o.previous == nil {
+		if o.previous_bytes != 0 {
+			return nil, segment.Errorf(segment.ErrArgument, "previous_bytes is %d, but previous is NULL", o.previous_bytes)
+		}
+		return nil, nil
+	}
+	d := volume.DType(o.previous_dtype)
+	if d.Size() == 0 {
+		return nil, segment.Errorf(segment.ErrArgument, "previous_dtype is %d, must be FLARE_UINT8 (1) to FLARE_FLOAT64 (6)", o.previous_dtype)
+	}
+	need := g.Voxels() * d.Size() // at most 2^40 voxels, as g was checked
+	if uint64(o.previous_bytes) < uint64(need) {
+		return nil, segment.Errorf(segment.ErrArgument, "previous_bytes is %d, but %d x %d x %d %s labels need %d",
+			o.previous_bytes, g.Size[0], g.Size[1], g.Size[2], d, need)
+	}
+	if err := checkAligned("previous", o.previous, d.Size()); err != nil {
+		return nil, err
+	}
+	return volume.Wrap(g, 1, d, unsafe.Slice((*byte)(o.previous), need))
 }
 
 // checkAligned refuses an address that no element of size bytes may have.

@@ -135,7 +135,7 @@ static void start(void)
 enum {
     OPEN_OPTIONS_FIRST    = offsetof(flare_open_options, reserved) + sizeof(int32_t),
     VOLUME_FIRST          = offsetof(flare_volume, direction) + 9 * sizeof(double),
-    SEGMENT_OPTIONS_FIRST = offsetof(flare_segment_options, reserved) + sizeof(int32_t),
+    SEGMENT_OPTIONS_FIRST = offsetof(flare_segment_options, postprocess) + sizeof(int32_t),
     CONVERT_OPTIONS_FIRST = offsetof(flare_convert_options, checkpoint) + sizeof(char *),
     STRUCT_MAX            = 65536 /* a larger struct_size was never set */
 };

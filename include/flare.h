@@ -149,7 +149,9 @@ FLARE_API flare_status flare_model_open(flare_model **out, const char *path,
 
 /* Describes a model as JSON (caller frees): task, configuration, network, parameters,
  * labels, channels, spacing_mm and patch_size (z,y,x), folds, mirror_axes, normalization,
- * orientation, heads, device, precision, threads. */
+ * orientation, heads, device, precision, threads, notes (devices that do not run it, and why),
+ * previous_stage ("", or the configuration whose labels a cascade's second stage needs); of a
+ * list also combine and models, the descriptions of its models. */
 FLARE_API flare_status flare_model_describe(char **out, flare_model *model);
 
 /* Closes a model; a running call on it is cancelled and waited for. NULL and stale handles
@@ -226,7 +228,8 @@ FLARE_API flare_status flare_segment(void *labels, int32_t labels_dtype, size_t 
                                      flare_model *model, const flare_volume *image,
                                      const flare_segment_options *options);
 
-/* Segments a file (.nii, .nii.gz) into a file: labels on the input's grid with its header
+/* Segments a file (.nii, .nii.gz) into a file; of an image in several files, one for each
+ * channel, in_path is the first, CASE_0000.nii.gz. Labels are on the input's grid with its header
  * geometry, uint8 (uint16 for labels above 255). The output is written to a temporary file
  * and renamed, so that it is whole or absent. */
 FLARE_API flare_status flare_segment_file(flare_model *model, const char *in_path,

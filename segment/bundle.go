@@ -156,6 +156,17 @@ func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	var dataset *nnunet.Dataset
+	channels := len(configuration.Normalization)
+	if o.Dataset != "" {
+		if text, err = readFile(o.Dataset); err != nil {
+			return nil, nil, err
+		}
+		if dataset, err = nnunet.ParseDataset(text, o.Dataset); err != nil {
+			return nil, nil, err
+		}
+		channels = dataset.NumInputs(configuration)
+	}
 	data, err := readLarge(o.ONNX)
 	if err != nil {
 		return nil, nil, err
@@ -171,7 +182,7 @@ func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
 	}
 	var notes []string
 	if err == nil {
-		model, notes, err = model.Static(configuration.PatchSize, len(configuration.Normalization))
+		model, notes, err = model.Static(configuration.PatchSize, channels)
 	}
 	if err != nil {
 		return fail(fault.New(fault.KindOf(err), "%s: %w", o.ONNX, err))
@@ -179,18 +190,14 @@ func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
 	for _, note := range notes {
 		logf(LogInfo, "%s: %s", o.ONNX, note)
 	}
-	_, heads, err := shapes(model, configuration, o.ONNX)
-	if err != nil {
-		return fail(err)
-	}
-	var dataset *nnunet.Dataset
-	if o.Dataset == "" {
-		dataset, err = nnunet.GenericDataset(len(configuration.Normalization), heads)
-	} else if text, err = readFile(o.Dataset); err == nil {
-		dataset, err = nnunet.ParseDataset(text, o.Dataset)
-	}
-	if err != nil {
-		return fail(err)
+	if dataset == nil {
+		_, heads, err := shapes(model, configuration, o.ONNX)
+		if err != nil {
+			return fail(err)
+		}
+		if dataset, err = nnunet.GenericDataset(channels, heads); err != nil {
+			return fail(err)
+		}
 	}
 	describe(model, plans, dataset, o.Configuration, "onnx", []string{"0"}, nil)
 	return model, done, nil

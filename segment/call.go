@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/libflare/libflare/segment/engine"
 	"github.com/libflare/libflare/segment/internal/fault"
 )
 
@@ -33,8 +34,9 @@ type call struct {
 	options Options
 	ctx     context.Context
 	release func()
-	part    *part  // the network that runs, or ran last
-	device  string // of it, also after it was closed
+	part    *part // the network that runs, or ran last
+	session *engine.Session
+	device  string // of the session, also after it was closed
 	threads int
 
 	start, last time.Time
@@ -57,7 +59,7 @@ func (m *Model) begin(ctx context.Context, o Options) (*call, error) {
 		c.release()
 		return nil, cancelled(ctx)
 	}
-	if m.parts == nil {
+	if m.gone {
 		<-m.busy
 		c.release()
 		return nil, fault.New(fault.Handle, "the model is closed")
@@ -92,20 +94,20 @@ func (c *call) tell(phase string, fraction float64) {
 	c.options.Progress(phase, c.from+c.share*fraction)
 }
 
-// use makes p, which is open, the network that runs: number i of n.
-func (c *call) use(p *part, i, n int) {
-	c.part, c.device, c.threads = p, p.session.Device, p.session.Threads
+// use makes p, on its session, the network that runs: number i of n.
+func (c *call) use(p *part, session *engine.Session, i, n int) {
+	c.part, c.session, c.device, c.threads = p, session, session.Device, session.Threads
 	c.from, c.share = float64(i)/float64(n), 1/float64(n)
 }
 
 // Networks and Run make the call the sliding window's network, with its clock.
-func (c *call) Networks() int { return c.part.session.Networks() }
+func (c *call) Networks() int { return c.session.Networks() }
 
 // Run runs fold i on the session's buffers.
 func (c *call) Run(ctx context.Context, i int) error {
 	c.phase(phaseNetwork)
 	defer c.phase(phaseExport)
-	return c.part.session.Run(ctx, i)
+	return c.session.Run(ctx, i)
 }
 
 // tile is told of every finished tile.

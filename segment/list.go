@@ -176,10 +176,11 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 		clear(probabilities)
 	}
 	for i, p := range m.parts {
-		if err := p.open(c.ctx); err != nil {
+		_, session, err := p.open(c.ctx)
+		if err != nil {
 			return err
 		}
-		c.use(p, i, len(m.parts))
+		c.use(p, session, i, len(m.parts))
 		target, last := resample.Target{Labels: one}, i == len(m.parts)-1
 		switch m.list.Combine {
 		case combineEnsemble:
@@ -189,8 +190,8 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 				target, previous = resample.Target{Labels: labels, Probabilities: probabilities}, one
 			}
 		}
-		err := c.run(image, previous, target)
-		p.close()
+		err = c.run(image, previous, target)
+		session.Close()
 		if err != nil {
 			return err
 		}

@@ -80,10 +80,13 @@ func (m *Model) check(image, labels, previous *volume.Volume, probabilities []fl
 // Describe returns what the model says of itself.
 func (m *Model) Describe() Description {
 	if m.list == nil {
-		return m.parts[0].describe()
+		d := m.parts[0].describe()
+		d.Device, d.Threads = m.session.Device, m.session.Threads
+		d.Notes = append(d.Notes, m.session.Notes...)
+		return d
 	}
 	d := m.last().describe()
-	d.Path, d.Combine, d.Labels = m.path, m.list.Combine, m.labels()
+	d.Path, d.Combine, d.Labels, d.Heads = m.path, m.list.Combine, m.labels(), m.heads()
 	for _, p := range m.parts {
 		d.Models = append(d.Models, p.describe())
 	}
@@ -91,15 +94,10 @@ func (m *Model) Describe() Description {
 }
 
 func (p *part) describe() Description {
-	d := Description{
+	return Description{
 		Path: p.path, Task: p.task(), Configuration: p.configuration.Name, Network: p.network, Parameters: p.parameters, Heads: p.heads,
 		Labels: p.labels(), Channels: p.dataset.Channels, Spacing: p.configuration.Spacing, PatchSize: p.configuration.PatchSize, Folds: p.folds,
 		MirrorAxes: append([]int{}, p.mirrorAxes...), Normalization: p.configuration.Normalization, Orientation: p.preprocess.Orientation,
-		PreviousStage: p.configuration.PreviousStage, Precision: precision, Notes: []string{},
+		PreviousStage: p.configuration.PreviousStage, Postprocessing: p.steps != nil, Precision: precision, Notes: []string{},
 	}
-	if p.session != nil {
-		d.Device, d.Threads = p.session.Device, p.session.Threads
-		d.Notes = append(d.Notes, p.session.Notes...)
-	}
-	return d
 }

@@ -109,9 +109,10 @@ type Description struct {
 	Threads       int       `json:"threads"`
 	Notes         []string  `json:"notes"` // devices tried before this one, and why they do not run the model
 
-	PreviousStage string        `json:"previous_stage"`    // configuration whose labels a cascade's second stage needs, or ""
-	Combine       string        `json:"combine,omitempty"` // of a list: parts, ensemble or cascade
-	Models        []Description `json:"models,omitempty"`  // of a list
+	PreviousStage  string        `json:"previous_stage"`    // configuration whose labels a cascade's second stage needs, or ""
+	Postprocessing bool          `json:"postprocessing"`    // the model stores what Options.Postprocess applies
+	Combine        string        `json:"combine,omitempty"` // of a list: parts, ensemble or cascade
+	Models         []Description `json:"models,omitempty"`  // of a list
 }
 
 // Label is a name and its number in the label map. For a region of several values

@@ -37,20 +37,21 @@ const precision = "fp32"
 // may be used from many goroutines; calls queue.
 type Model struct {
 	path    string
-	list    *list   // nil for one network
-	parts   []*part // one, or the list's
-	seconds float64 // that Open took
-	busy    chan struct{}
+	list    *list           // nil for one network
+	parts   []*part         // one, or the list's
+	session *engine.Session // of one network; those of a list live for their part of a call
+	seconds float64         // that Open took
+	busy    chan struct{}   // holds one token while a call runs
 	closed  context.Context // done once Close was called
 	close   context.CancelFunc
+	gone    bool // closed, and nothing runs any more; guarded by busy
 }
 
-// part is one network of a model: its recipe, and its session while it is open.
+// part is one network of a model. It does not change once it was read.
 type part struct {
 	recipe
 	path    string
 	options OpenOptions
-	session *engine.Session
 }
 
 // Open opens a bundle (an .onnx file made by Convert), an nnU-Net v2 results folder,
@@ -66,36 +67,36 @@ func Open(ctx context.Context, path string, o OpenOptions) (*Model, error) {
 		}
 	} else {
 		p := &part{path: path, options: o}
-		if err := p.open(ctx); err != nil {
+		r, session, err := p.open(ctx)
+		if err != nil {
 			return nil, err
 		}
-		m.parts = []*part{p}
+		p.recipe, m.parts, m.session = *r, []*part{p}, session
 	}
 	m.seconds = time.Since(start).Seconds()
 	m.closed, m.close = context.WithCancel(context.Background())
 	return m, nil
 }
 
-// open reads the part's files and makes its session.
-func (p *part) open(ctx context.Context) error {
+// open reads the part's files and makes its session, which the caller closes.
+func (p *part) open(ctx context.Context) (*recipe, *engine.Session, error) {
 	r, networks, err := load(p.path, p.options)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer networks.free()
 	if ctx.Err() != nil {
-		return cancelled(ctx)
+		return nil, nil, cancelled(ctx)
 	}
 	session, err := engine.Open(networks.list, p.options.Device, p.options.Threads, p.options.Runtime)
 	if err != nil {
-		return fault.New(fault.KindOf(err), "%s: %w", p.path, err)
+		return nil, nil, fault.New(fault.KindOf(err), "%s: %w", p.path, err)
 	}
 	for _, note := range session.Notes {
 		logf(LogWarning, "%s: %s", p.path, note)
 	}
 	logf(LogInfo, "%s: %s, %s on %s, %d threads", p.path, r.task(), precision, session.Device, session.Threads)
-	p.recipe, p.session = *r, session
-	return nil
+	return r, session, nil
 }
 
 // read reads and checks the part's files without making a session.
@@ -109,22 +110,15 @@ func (p *part) read() error {
 	return nil
 }
 
-func (p *part) close() {
-	if p.session != nil {
-		p.session.Close()
-		p.session = nil
-	}
-}
-
 // Close frees the model; a running call is cancelled and waited for, later calls
 // fail. It may be called again.
 func (m *Model) Close() {
 	m.close()
 	m.busy <- struct{}{}
-	for _, p := range m.parts {
-		p.close()
+	if m.session != nil && !m.gone {
+		m.session.Close()
 	}
-	m.parts = nil
+	m.gone = true
 	<-m.busy
 }
 
@@ -218,7 +212,7 @@ func (c *call) segment(image, labels, previous *volume.Volume, probabilities []f
 	if c.model.list != nil {
 		return c.segmentList(image, labels, previous, probabilities)
 	}
-	c.use(c.model.parts[0], 0, 1)
+	c.use(c.model.parts[0], c.model.session, 0, 1)
 	if err := c.run(image, previous, resample.Target{Labels: labels, Probabilities: probabilities}); err != nil {
 		return err
 	}
@@ -264,7 +258,7 @@ func (c *call) run(image, previous *volume.Volume, target resample.Target) error
 	task := sliding.Task{
 		Image: grid.Data, Shape: grid.Shape, Channels: p.inputs, Classes: p.heads,
 		Patch: p.configuration.PatchSize, Threads: threads,
-		Network: c, Input: p.session.Input, Output: p.session.Output,
+		Network: c, Input: c.session.Input, Output: c.session.Output,
 		Plane: export.Plane, Tile: c.tile,
 	}
 	if c.options.Mirror {

@@ -152,20 +152,42 @@ struct OpenOptions {
 // Of the library it may call Model::cancel() only.
 using Progress = std::function<bool(double fraction, const char *phase)>;
 
-// What a call computes besides the labels.
+// The labels of a cascade's first stage, which its second takes: one channel on the image's
+// grid, somebody else's memory. Empty: none.
+struct PreviousLabels {
+    const void *data = nullptr;
+    std::size_t bytes = 0;
+    std::int32_t dtype = 0;
+
+    PreviousLabels() = default;
+    template <class T>
+    PreviousLabels(const T *labels, std::size_t count)
+        : data(labels), bytes(count * sizeof(T)), dtype(DTypeOf<T>::value) {
+        if (count > std::numeric_limits<std::size_t>::max() / sizeof(T))
+            throw Error(FLARE_ERR_ARGUMENT, "count is larger than any buffer");
+    }
+    template <class T>
+    PreviousLabels(const std::vector<T> &labels) : PreviousLabels(labels.data(), labels.size()) {}
+    template <class T> PreviousLabels(std::vector<T> &&) = delete; // would be gone by the call
+};
+
+// What a call computes, and of what besides the image.
 struct SegmentOptions {
     Progress progress;              // or none
     bool mirror = false;            // average over the model's mirror flips
+    bool postprocess = false;       // apply the post-processing that the model stores
     float *probabilities = nullptr; // in memory: none, or heads x z x y x x floats to fill
     std::size_t probabilities_count = 0; // floats in that buffer
     std::string probabilities_path; // file to file: none, or a NIfTI file to write
+    PreviousLabels previous;        // in memory, second stage of a cascade: the first's labels
+    std::string previous_path;      // file to file: the same as a file
 };
 
 // An open model. Movable, not copyable; a moved-from model is empty, and its functions throw
 // FLARE_ERR_HANDLE.
 class Model {
 public:
-    // Opens a bundle (.onnx) or an nnU-Net v2 results folder.
+    // Opens a bundle (.onnx), an nnU-Net v2 results folder, or a list of these (.json).
     explicit Model(const std::string &path, const OpenOptions &options = {}) {
         detail::check_library();
         flare_open_options o = FLARE_OPEN_OPTIONS_INIT;
@@ -270,6 +292,11 @@ private:
             options.probabilities = o.probabilities;
             options.probabilities_count = o.probabilities_count;
             options.probabilities_path = detail::or_null(o.probabilities_path);
+            options.postprocess = o.postprocess;
+            options.previous = o.previous.data;
+            options.previous_bytes = o.previous.bytes;
+            options.previous_dtype = o.previous.dtype;
+            options.previous_path = detail::or_null(o.previous_path);
         }
 
         static std::int32_t on_progress(double fraction, const char *phase, void *user) noexcept {

@@ -1,5 +1,5 @@
-// flare.hpp: errors, moves, progress. With FLARE_TEST_MODEL also segmenting. Run by
-// capi/test/run.sh.
+// flare.hpp: errors, moves, progress. With FLARE_TEST_MODEL also segmenting, and with
+// FLARE_TEST_CASCADE (capi/test/cascade.onnx) cascades. Run by capi/test/run.sh.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -95,12 +95,59 @@ static void test_with_model(const char *path) {
     CHECK(caught == "mine");
     CHECK(model.segment(image).size() == image.voxels()); // still usable
     CHECK(thrown([&] { model.segment_file("missing.nii", "out.nii"); }) == FLARE_ERR_NOT_FOUND);
+
+    // The model is no cascade, and may or may not store a post-processing.
+    const auto says = [&](const flare::SegmentOptions &o, const char *text) {
+        try {
+            model.segment(image, o);
+        } catch (const flare::Error &e) {
+            return e.status() == FLARE_ERR_ARGUMENT && std::strstr(e.what(), text) != nullptr;
+        }
+        return false;
+    };
+    flare::SegmentOptions cascade;
+    cascade.previous = labels;
+    CHECK(cascade.previous.dtype == FLARE_UINT8 && cascade.previous.bytes == labels.size());
+    CHECK(says(cascade, "no labels of a previous stage"));
+    cascade.previous = flare::PreviousLabels(wide.data(), wide.size() - 1);
+    CHECK(cascade.previous.dtype == FLARE_UINT16);
+    CHECK(says(cascade, "previous_bytes"));
+    cascade.previous = {};
+    cascade.previous_path = "stage.nii";
+    CHECK(says(cascade, "previous_path"));
+    CHECK(thrown([&] { flare::PreviousLabels(wide.data(), SIZE_MAX / 2 + 1); }) ==
+          FLARE_ERR_ARGUMENT);
+    flare::SegmentOptions after;
+    after.postprocess = true;
+    const flare_status status = thrown([&] { model.segment(image, after); });
+    CHECK(status == FLARE_OK || says(after, "stores no post-processing"));
+}
+
+// The second stage of a cascade that gives the labels of the first.
+static void test_cascade(const char *path) {
+    const flare::Model model(path);
+    const std::vector<std::int16_t> voxels(20 * 18 * 16, 40);
+    const flare::VolumeView image(voxels.data(), {20, 18, 16}, {1, 1, 1});
+    CHECK(thrown([&] { model.segment(image); }) == FLARE_ERR_ARGUMENT);
+    std::vector<std::int32_t> stage(image.voxels());
+    for (std::size_t i = 0; i < stage.size(); i++) stage[i] = std::int32_t(i / 5 % 3);
+    flare::SegmentOptions options;
+    options.previous = stage;
+    const std::vector<std::uint8_t> labels = model.segment(image, options);
+    CHECK(std::equal(labels.begin(), labels.end(), stage.begin(), stage.end()));
+    options.postprocess = true; // label 1 is no longer in pieces
+    const std::vector<std::uint8_t> kept = model.segment(image, options);
+    CHECK(std::count(kept.begin(), kept.end(), 1) < std::count(labels.begin(), labels.end(), 1));
+    CHECK(std::count(kept.begin(), kept.end(), 2) == std::count(labels.begin(), labels.end(), 2));
 }
 
 int main() {
     try {
         test_without_model();
-        if (const char *path = std::getenv("FLARE_TEST_MODEL")) test_with_model(path);
+        if (const char *path = std::getenv("FLARE_TEST_MODEL")) {
+            test_with_model(path);
+            if (const char *cascade = std::getenv("FLARE_TEST_CASCADE")) test_cascade(cascade);
+        }
     } catch (const std::exception &e) {
         std::cerr << "hpp_test: failed: " << e.what() << "\n";
         return 1;

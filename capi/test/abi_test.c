@@ -96,6 +96,11 @@ int main(int argc, char **argv)
     FIELD(flare_segment_options, probabilities_count);
     FIELD(flare_segment_options, probabilities_path);
     FIELD(flare_segment_options, mirror);
+    FIELD(flare_segment_options, postprocess);
+    FIELD(flare_segment_options, previous);
+    FIELD(flare_segment_options, previous_bytes);
+    FIELD(flare_segment_options, previous_path);
+    FIELD(flare_segment_options, previous_dtype);
     FIELD(flare_segment_options, reserved);
 
     SIZE(flare_convert_options);

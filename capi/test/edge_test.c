@@ -113,34 +113,39 @@ static flare_status convert_with(void *bytes)
 
 static void test_struct_sizes(void)
 {
-    /* probe: a field whose wrong value gives `status` and `text` only after the struct was
-     * accepted. */
+    /* first: size of the struct in the first flare.h. probe: a field whose wrong value gives
+     * `status` and `text` only after the struct was accepted. */
     static const struct {
-        size_t size;
+        size_t first, size;
         flare_status (*call)(void *);
         size_t       probe;
         flare_status status;
         const char  *text;
     } structs[] = {
-        {sizeof(flare_open_options), open_with, offsetof(flare_open_options, threads),
+        {48, sizeof(flare_open_options), open_with, offsetof(flare_open_options, threads),
          FLARE_ERR_ARGUMENT, "threads"},
-        {sizeof(flare_volume), volume_with, offsetof(flare_volume, data), FLARE_ERR_HANDLE,
+        {168, sizeof(flare_volume), volume_with, offsetof(flare_volume, data), FLARE_ERR_HANDLE,
          "not a model"},
-        {sizeof(flare_segment_options), segment_with, offsetof(flare_segment_options, mirror),
-         FLARE_ERR_HANDLE, "not a model"},
-        {sizeof(flare_convert_options), convert_with, 0, FLARE_ERR_ARGUMENT, "either folder"},
+        {56, sizeof(flare_segment_options), segment_with,
+         offsetof(flare_segment_options, mirror), FLARE_ERR_HANDLE, "not a model"},
+        {72, sizeof(flare_convert_options), convert_with, 0, FLARE_ERR_ARGUMENT,
+         "either folder"},
     };
     for (size_t i = 0; i < sizeof structs / sizeof *structs; i++) {
         size_t bytes[64]; /* room for the struct and a tail */
-        size_t size = structs[i].size;
+        size_t first = structs[i].first, size = structs[i].size;
         memset(bytes, 0, sizeof bytes);
         if (structs[i].probe != 0)
             memset((char *)bytes + structs[i].probe, 0xFF, 4);
 
         bytes[0] = 0; /* not initialised */
         CHECK_STATUS(structs[i].call(bytes), FLARE_ERR_ARGUMENT, "struct_size");
-        bytes[0] = size - 1;
+        bytes[0] = first - 1;
         CHECK_STATUS(structs[i].call(bytes), FLARE_ERR_ARGUMENT, "struct_size");
+        memset((char *)bytes + first, 0xFF, 8); /* an older program: what follows is not its */
+        bytes[0] = first;
+        CHECK_STATUS(structs[i].call(bytes), structs[i].status, structs[i].text);
+        memset((char *)bytes + first, 0, 8);
         bytes[0] = SIZE_MAX;
         CHECK_STATUS(structs[i].call(bytes), FLARE_ERR_ARGUMENT, "struct_size");
         bytes[0] = size;

@@ -1,5 +1,6 @@
 /* What the library promises with a model: FLARE_TEST_MODEL names a bundle or a results
- * folder. Runs in an empty folder, which run.sh makes. */
+ * folder, FLARE_TEST_CASCADE the cascade.onnx beside this file. Runs in an empty folder, which
+ * run.sh makes. */
 #include <dirent.h>
 #include <math.h>
 #include <pthread.h>
@@ -224,6 +225,47 @@ static void test_bad_volumes(void)
     }
 }
 
+/* FLARE_TEST_MODEL is no cascade, and may or may not store a post-processing. */
+static void test_previous_and_postprocess(void)
+{
+    static int16_t        stage[VOXELS];
+    flare_segment_options options = FLARE_SEGMENT_OPTIONS_INIT;
+    flare_status          status;
+    flare_segment_options bad;
+
+#define CHECK_OPTIONS(o, text)                                                            \
+    CHECK_STATUS(flare_segment(labels, FLARE_UINT8, sizeof labels, model, &image, &(o)),  \
+                 FLARE_ERR_ARGUMENT, text)
+    options.previous       = stage;
+    options.previous_bytes = sizeof stage;
+    options.previous_dtype = FLARE_INT16;
+    CHECK_OPTIONS(options, "no labels of a previous stage");
+    bad = options, bad.previous_dtype = 0;
+    CHECK_OPTIONS(bad, "previous_dtype");
+    bad = options, bad.previous_dtype = 7;
+    CHECK_OPTIONS(bad, "previous_dtype");
+    bad = options, bad.previous_bytes--;
+    CHECK_OPTIONS(bad, "previous_bytes");
+    bad = options, bad.previous_dtype = FLARE_FLOAT64;
+    CHECK_OPTIONS(bad, "float64 labels need");
+    bad = options, bad.previous = (const char *)stage + 1;
+    CHECK_OPTIONS(bad, "aligned");
+    bad = options, bad.previous = NULL;
+    CHECK_OPTIONS(bad, "previous is NULL");
+    bad = options, bad.previous_path = "stage.nii";
+    CHECK_OPTIONS(bad, "previous_path");
+    CHECK_STATUS(flare_segment_file(model, "in.nii", "out.nii", &options), FLARE_ERR_ARGUMENT,
+                 "previous_path");
+#undef CHECK_OPTIONS
+
+    flare_segment_options_init(&options, sizeof options);
+    options.postprocess = 1;
+    status = flare_segment(labels, FLARE_UINT8, sizeof labels, model, &image, &options);
+    if (status != FLARE_OK)
+        CHECK_STATUS(status, FLARE_ERR_ARGUMENT, "stores no post-processing");
+    CHECK_STATUS(segment(model, NULL), FLARE_OK, "");
+}
+
 static void test_cancel_from_callback(void)
 {
     watch w  = WATCH_INIT;
@@ -327,8 +369,8 @@ static void test_nothing_was_written(void)
     closedir(here);
 }
 
-/* A NIfTI-1 file of the image's first channel. */
-static void write_nifti(const char *name)
+/* A NIfTI-1 file of voxels on the image's grid. */
+static void write_nifti(const char *name, const int16_t *voxels)
 {
     unsigned char h[352] = {0};
     int32_t       size = 348;
@@ -346,7 +388,7 @@ static void write_nifti(const char *name)
     memcpy(h + 280, sform, sizeof sform);
     memcpy(h + 344, "n+1", 4);
     fwrite(h, 1, sizeof h, f);
-    fwrite(image.data, 2, VOXELS, f);
+    fwrite(voxels, 2, VOXELS, f);
     fclose(f);
 }
 
@@ -362,11 +404,92 @@ static void test_files(void)
     CHECK(access("out.nii", F_OK) != 0);
     if (channels != 1)
         return;
-    write_nifti("in.nii");
+    write_nifti("in.nii", image.data);
     CHECK_STATUS(flare_segment_file(model, "in.nii", "out.nii", NULL), FLARE_OK, "");
     CHECK(access("out.nii", R_OK) == 0);
+    flare_segment_options_init(&options, sizeof options);
+    options.previous_path = "missing.nii";
+    CHECK(flare_segment_file(model, "in.nii", "out2.nii", &options) < 0);
+    options.previous_path = "out.nii";
+    CHECK_STATUS(flare_segment_file(model, "in.nii", "out2.nii", &options), FLARE_ERR_ARGUMENT,
+                 "no labels of a previous stage");
+    CHECK(access("out2.nii", F_OK) != 0);
     CHECK(flare_segment_file(model, "in.nii", "no/such/folder/out.nii", NULL) < 0);
     CHECK(strstr(flare_last_error(), "no/such/folder") != NULL);
+}
+
+/* How many labels of a file differ from the expected ones. */
+static int wrong_labels(const char *name, const int16_t *expected)
+{
+    float offset = 0;
+    int   wrong  = 0;
+    FILE *f      = fopen(name, "rb");
+    memset(labels, 255, sizeof labels);
+    if (f != NULL) {
+        fseek(f, 108, SEEK_SET);
+        CHECK(fread(&offset, 4, 1, f) == 1);
+        fseek(f, (long)offset, SEEK_SET);
+        CHECK(fread(labels, 1, sizeof labels, f) == sizeof labels);
+        fclose(f);
+    }
+    for (int i = 0; i < VOXELS; i++)
+        wrong += labels[i] != expected[i];
+    return wrong;
+}
+
+/* The second stage of a cascade that gives the labels of the first, and whose post-processing
+ * removes all of label 1 but the largest component. */
+static void test_cascade(void)
+{
+    static int16_t        stage[VOXELS], kept[VOXELS];
+    static double         wide[VOXELS];
+    flare_model          *cascade = NULL;
+    flare_volume          one     = image;
+    flare_segment_options options = FLARE_SEGMENT_OPTIONS_INIT;
+    int                   wrong   = 0;
+
+    one.channels = 1;
+    for (int i = 0; i < VOXELS; i++) {
+        int x = i % NX, y = i / NX % NY, z = i / NX / NY;
+        stage[i] = kept[i] = x > 5 && x < 15 && y > 3 && z > 7 ? 1 : x == 30 && y < 20 ? 2 : 0;
+        if (x == 35 && y == 30 && z == 2)
+            stage[i] = 1;
+        wide[i] = stage[i];
+    }
+    CHECK_STATUS(flare_model_open(&cascade, getenv("FLARE_TEST_CASCADE"), NULL), FLARE_OK, "");
+    CHECK_STATUS(flare_segment(labels, FLARE_UINT8, sizeof labels, cascade, &one, NULL),
+                 FLARE_ERR_ARGUMENT, "second stage");
+    options.previous       = stage;
+    options.previous_bytes = sizeof stage;
+    options.previous_dtype = FLARE_INT16;
+    CHECK_STATUS(flare_segment(labels, FLARE_UINT8, sizeof labels, cascade, &one, &options),
+                 FLARE_OK, "");
+    for (int i = 0; i < VOXELS; i++)
+        wrong += labels[i] != stage[i];
+    CHECK(wrong == 0);
+    options.previous       = wide;
+    options.previous_bytes = sizeof wide + 8; /* more than needed */
+    options.previous_dtype = FLARE_FLOAT64;
+    options.postprocess    = 1;
+    CHECK_STATUS(flare_segment(labels, FLARE_UINT8, sizeof labels, cascade, &one, &options),
+                 FLARE_OK, "");
+    for (int i = 0; i < VOXELS; i++)
+        wrong += labels[i] != kept[i];
+    CHECK(wrong == 0);
+
+    flare_segment_options_init(&options, sizeof options);
+    write_nifti("image.nii", image.data);
+    write_nifti("stage.nii", stage);
+    CHECK_STATUS(flare_segment_file(cascade, "image.nii", "none.nii", &options),
+                 FLARE_ERR_ARGUMENT, "second stage");
+    CHECK(access("none.nii", F_OK) != 0);
+    options.previous_path = "stage.nii";
+    CHECK_STATUS(flare_segment_file(cascade, "image.nii", "all.nii", &options), FLARE_OK, "");
+    CHECK(wrong_labels("all.nii", stage) == 0);
+    options.postprocess = 1;
+    CHECK_STATUS(flare_segment_file(cascade, "image.nii", "kept.nii", &options), FLARE_OK, "");
+    CHECK(wrong_labels("kept.nii", kept) == 0);
+    flare_model_free(cascade);
 }
 
 int main(void)
@@ -378,12 +501,14 @@ int main(void)
         make_image();
         test_segment();
         test_bad_volumes();
+        test_previous_and_postprocess();
         test_cancel_from_callback();
         test_cancel_from_thread();
         test_many_callers();
         test_free_during_call();
         test_nothing_was_written();
         test_files();
+        test_cascade();
         flare_model_free(model);
         free((void *)image.data);
     }

@@ -23,6 +23,7 @@ else
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export FLARE_TEST_CASCADE="$here/cascade.onnx" # capi/cascade_test.go makes it
 strict="-Wall -Wextra -pedantic -Werror -I$root/include"
 link="-L$lib -l:libflare.so.1 -lm -ldl -pthread"
 export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"

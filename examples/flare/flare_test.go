@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -14,6 +15,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/libflare/libflare/segment/imageio"
+	"github.com/libflare/libflare/segment/volume"
 )
 
 // The tests run the program as a shell would: the built one that $FLARE_CLI names,
@@ -179,6 +183,11 @@ func TestEarlyFailures(t *testing.T) {
 		{2, "overwritten", []string{in, dir}},
 		{2, "same case", []string{twins, empty}},
 		{2, "one image", []string{twins, empty, "--probabilities", "p.nii"}},
+		{4, "absent.nii", []string{in, out, "--previous", filepath.Join(dir, "absent.nii")}},
+		{4, "holds no ct.nii.gz", []string{in, out, "--previous", empty}},
+		{2, "name a folder", []string{dir, empty, "--previous", in}},
+		{7, "ct.txt", []string{in, out, "--previous", filepath.Join(dir, "ct.txt")}},
+		{2, "overwritten", []string{in, filepath.Join(twins, "a.nii"), "--previous", filepath.Join(twins, "a.nii")}},
 		{4, "absent.onnx", []string{in, out}}, // the model
 	} {
 		_, stderr := flare(t, test.code, append([]string{"segment", "-m", filepath.Join(dir, "absent.onnx")}, test.args...)...)
@@ -272,15 +281,107 @@ func TestInfo(t *testing.T) {
 	if !strings.Contains(stdout, "13 left kidney") || stderr != "" {
 		t.Errorf("info: %q, %q", stdout, stderr)
 	}
+	for _, want := range []string{"PlainConvUNet, 1,181,406 parameters", "CT (CASE_0000.nii.gz", "tiles of", "a clinical CT: 512 x 512 x 168 voxels", "GB"} {
+		if filepath.Base(m) == "flare13_phantom.onnx" && !strings.Contains(stdout, want) {
+			t.Errorf("info lacks %q: %s", want, stdout)
+		}
+	}
 	stdout, _ = flare(t, 0, "info", m, "--json")
 	var d struct {
 		Labels []struct {
 			Name  string
 			Value int
 		}
+		Estimate struct {
+			Size    [3]int
+			Tiles   int
+			Seconds float64
+			Memory  int64 `json:"peak_memory_bytes"`
+		}
 	}
 	if err := json.Unmarshal([]byte(stdout), &d); err != nil || len(d.Labels) != 14 {
 		t.Errorf("info --json: %v\n%s", err, stdout)
+	}
+	if e := d.Estimate; e.Size[0] < 1 || e.Tiles < 1 || !(e.Seconds > 0) || e.Memory < 1e7 {
+		t.Errorf("the estimate is %+v", e)
+	}
+}
+
+// Of a list, the card of the whole and one of each model.
+func TestInfoOfAList(t *testing.T) {
+	m, err := filepath.Abs(model(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := file(t, filepath.Join(t.TempDir(), "two.json"),
+		fmt.Appendf(nil, `{"flare_list": 1, "combine": "parts", "models": [{"path": %q}, {"path": %[1]q, "labels": {"liver": 1}}]}`, m))
+	stdout, _ := flare(t, 0, "info", list)
+	for _, want := range []string{"parts of 2 models", "model 1", "model 2", "tiles of"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("info lacks %q: %s", want, stdout)
+		}
+	}
+}
+
+// The second stage of a cascade that gives the labels of the first, and whose
+// post-processing keeps the largest component of label 1 (capi/cascade_test.go).
+func TestCascade(t *testing.T) {
+	model(t) // only with a runtime
+	m := filepath.Join("..", "..", "capi", "test", "cascade.onnx")
+	g := volume.Geometry{Size: [3]int{20, 18, 16}, Spacing: [3]float64{1, 1, 2}, Direction: volume.Identity}
+	image, err := volume.New(g, 1, volume.Int16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Free()
+	stage, err := volume.New(g, 1, volume.Uint8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stage.Free()
+	for i := range volume.As[int16](image) {
+		volume.As[int16](image)[i] = 40
+		stage.Data[i] = uint8(i / 5 % 3)
+	}
+	dir := t.TempDir()
+	images, stages, out := filepath.Join(dir, "images"), filepath.Join(dir, "stages"), filepath.Join(dir, "labels")
+	for _, d := range []string{images, stages} {
+		if err := os.Mkdir(d, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, v := range map[string]*volume.Volume{images + "/a_0000.nii.gz": image, images + "/b.nii": image, stages + "/a.nii.gz": stage, stages + "/b.nii.gz": stage} {
+		if err := imageio.Write(path, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pieces := func(path string) (same bool, ones int) {
+		v, err := imageio.Read(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Free()
+		return bytes.Equal(v.Data, stage.Data), bytes.Count(v.Data, []byte{1})
+	}
+	flare(t, 0, "segment", "-m", m, "--previous", stages, images, out)
+	for _, name := range []string{"a.nii.gz", "b.nii"} {
+		if same, _ := pieces(filepath.Join(out, name)); !same {
+			t.Errorf("%s: not the labels of the first stage", name)
+		}
+	}
+	one := filepath.Join(dir, "one.nii.gz")
+	flare(t, 0, "segment", "-m", m, "--previous", stages, images+"/a_0000.nii.gz", one)
+	_, all := pieces(one)
+	flare(t, 0, "segment", "-m", m, "--previous", stages+"/b.nii.gz", "--postprocess", images+"/a_0000.nii.gz", one)
+	if _, kept := pieces(one); kept == 0 || kept >= all {
+		t.Errorf("post-processing keeps %d of %d voxels", kept, all)
+	}
+	_, stderr := flare(t, 2, "segment", "-m", m, images+"/b.nii", one)
+	if !strings.Contains(stderr, "second stage") {
+		t.Errorf("without --previous: %s", stderr)
+	}
+	if stdout, _ := flare(t, 0, "info", m); !strings.Contains(stdout, "previous stage") {
+		t.Errorf("info: %s", stdout)
 	}
 }
 
@@ -380,6 +481,7 @@ func TestFailuresWithModel(t *testing.T) {
 		{6, []string{"segment", "-m", m, empty, out}},
 		{6, []string{"segment", "-m", notModel, good, out}},
 		{6, []string{"info", notModel}},
+		{2, []string{"segment", "-m", m, "--previous", good, good, out}}, // no cascade
 		{10, []string{"segment", "-m", m, "-d", "cuda", good, out}},
 	} {
 		if test.code == 10 && strings.Contains(devices(t), "cuda available") {

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/libflare/libflare/segment"
@@ -44,52 +42,6 @@ func (c *convertCommand) Run(ctx context.Context) error {
 		return segment.Errorf(segment.ErrArgument, "convert takes FOLDER OUT.onnx, or --onnx FILE --plans FILE --configuration NAME OUT.onnx")
 	}
 	return segment.Convert(ctx, c.Paths[len(c.Paths)-1], o)
-}
-
-type infoCommand struct {
-	Json  bool   `help:"As JSON, the way flare_model_describe gives it."`
-	Model string `arg:"" help:"A bundle (.onnx) or an nnU-Net results folder."`
-}
-
-// Run prints what the model says of itself.
-func (c *infoCommand) Run(ctx context.Context) error {
-	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{})
-	if err != nil {
-		return err
-	}
-	defer model.Close()
-	m := model.Describe()
-	if c.Json {
-		e := json.NewEncoder(os.Stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(m)
-	}
-	var labels []string
-	for _, l := range m.Labels {
-		labels = append(labels, fmt.Sprintf("%d %s", l.Value, l.Name))
-	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	for _, row := range [][2]any{
-		{"model", m.Path}, {"task", m.Task}, {"configuration", m.Configuration},
-		{"network", fmt.Sprintf("%s, %d parameters", m.Network, m.Parameters)},
-		{"folds", strings.Join(m.Folds, ", ")}, {"channels", strings.Join(m.Channels, ", ")},
-		{"normalization", strings.Join(m.Normalization, ", ")},
-		{"spacing z,y,x", fmt.Sprintf("%.4g mm", m.Spacing)}, {"patch z,y,x", m.PatchSize},
-		{"mirror axes", m.MirrorAxes}, {"orientation", orElse(m.Orientation, "as stored")},
-		{"device", fmt.Sprintf("%s, %s, %d threads", m.Device, m.Precision, m.Threads)},
-		{"notes", orElse(strings.Join(m.Notes, "; "), "none")},
-		{"labels", strings.Join(labels, ", ")},
-	} {
-		fmt.Fprintf(w, "%s\t%v\n", row[0], row[1])
-	}
-	return w.Flush()
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 type devicesCommand struct{}

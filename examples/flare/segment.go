@@ -18,10 +18,12 @@ import (
 )
 
 type segmentCommand struct {
-	Model         string `short:"m" required:"" placeholder:"MODEL" help:"A bundle (.onnx) or an nnU-Net results folder."`
+	Model         string `short:"m" required:"" placeholder:"MODEL" help:"A bundle (.onnx), an nnU-Net results folder, or a list of these (.json)."`
 	Device        string `short:"d" default:"auto" enum:"auto,cpu,ort,openvino,cuda" help:"What runs the network: ${enum}."`
 	Threads       int    `placeholder:"N" help:"Bound on the threads; one per core by default."`
 	Mirror        bool   `help:"Average over the mirror flips that the model was trained with: slower, often a little better."`
+	Postprocess   bool   `help:"Apply the post-processing that the model stores."`
+	Previous      string `placeholder:"FILE" help:"For the second stage of a cascade: the labels of the first, or a folder with CASE.nii.gz of every case."`
 	Folds         string `placeholder:"0,1|all" help:"The folds of the model to average; all by default."`
 	Stats         string `placeholder:"FILE.json" help:"Write seconds by phase, tiles, memory and device."`
 	Probabilities string `placeholder:"FILE" help:"Write the probabilities too (4-D NIfTI); one image only."`
@@ -56,7 +58,8 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 	for _, k := range cases {
 		d.begin(k.name)
 		stats, err := model.SegmentFile(ctx, k.in, k.out, segment.Options{
-			Mirror: c.Mirror, ProbabilitiesFile: c.Probabilities, Progress: d.progress})
+			Mirror: c.Mirror, Postprocess: c.Postprocess, PreviousFile: k.previous,
+			ProbabilitiesFile: c.Probabilities, Progress: d.progress})
 		d.end()
 		if err == nil {
 			done[k.name] = stats
@@ -91,8 +94,9 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 		len(done), len(cases), total, len(cases)-len(done), first)
 }
 
-// job is one image and where its labels go.
-type job struct{ name, in, out string }
+// job is one image, the labels of the previous stage ("" if none), and where its
+// labels go.
+type job struct{ name, in, previous, out string }
 
 // cases lists the work and checks what can be checked before minutes are spent on
 // it: that inputs exist and outputs can be written and are no inputs.
@@ -130,11 +134,17 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 		if other, taken := from[name]; taken {
 			return nil, folder, segment.Errorf(segment.ErrArgument, "%s and %s are the same case, %s", other, in, name)
 		}
-		if sameFile(in, out) {
-			return nil, folder, segment.Errorf(segment.ErrArgument, "%s would be overwritten by its labels", in)
+		previous, err := c.previousOf(strings.TrimSuffix(name, "_0000"), folder)
+		if err != nil {
+			return nil, folder, err
+		}
+		for _, read := range []string{in, previous} {
+			if sameFile(read, out) {
+				return nil, folder, segment.Errorf(segment.ErrArgument, "%s would be overwritten by the labels", read)
+			}
 		}
 		from[name] = in
-		cases = append(cases, job{name, in, out})
+		cases = append(cases, job{name, in, previous, out})
 	}
 	for _, file := range []string{cases[0].out, c.Stats, c.Probabilities} {
 		if err := writable(file); err != nil {
@@ -142,6 +152,29 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 		}
 	}
 	return cases, folder, nil
+}
+
+// previousOf returns the file with the previous stage's labels of a case, "" if there
+// is to be none.
+func (c *segmentCommand) previousOf(name string, folder bool) (string, error) {
+	switch {
+	case c.Previous == "":
+		return "", nil
+	case !exists(c.Previous):
+		return "", segment.Errorf(segment.ErrNotFound, "--previous: %s does not exist", c.Previous)
+	case isFolder(c.Previous):
+		for _, ending := range []string{".nii.gz", ".nii"} {
+			if file := filepath.Join(c.Previous, name+ending); exists(file) {
+				return file, nil
+			}
+		}
+		return "", segment.Errorf(segment.ErrNotFound, "--previous: %s holds no %s.nii.gz or %[2]s.nii", c.Previous, name)
+	case folder:
+		return "", segment.Errorf(segment.ErrArgument, "--previous: %s is one file, %s a folder: name a folder with a file of every case", c.Previous, c.In)
+	case imageio.Ending(c.Previous) == "":
+		return "", segment.Errorf(segment.ErrUnsupported, "%s: images and labels are .nii or .nii.gz files", c.Previous)
+	}
+	return c.Previous, nil
 }
 
 // further matches the file of a channel after the first, by nnU-Net's naming.

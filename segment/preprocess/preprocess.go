@@ -40,6 +40,23 @@ func (c *Case) Free() {
 	c.Data = nil
 }
 
+// Grid returns the view in which a network of this configuration sees the whole of a
+// volume, the spacing of the view's axes and that of the network's grid, in mm.
+func (c *Config) Grid(g *volume.Geometry) (view volume.View, from, to [3]float64, err error) {
+	full, spacing := g.Full(), [3]float64{g.Spacing[2], g.Spacing[1], g.Spacing[0]}
+	if c.Orientation != "" {
+		if full, spacing, err = g.Reorient(c.Orientation); err != nil {
+			return view, from, to, err
+		}
+	}
+	for i, axis := range c.Transpose {
+		from[i] = spacing[axis]
+	}
+	to = from // 2-D networks leave the slices as they are
+	copy(to[3-len(c.Spacing):], c.Spacing)
+	return full.Transpose(c.Transpose), from, to, nil
+}
+
 // Run prepares an image; previous is the label map of a cascade's first stage on the
 // image's grid, or nil. Voxels that are NaN or infinite are refused, for they would
 // spread through resampling and normalisation over the whole image.
@@ -47,21 +64,12 @@ func Run(image, previous *volume.Volume, c Config, threads int) (*Case, error) {
 	if image.Channels != len(c.Channels) {
 		return nil, fault.New(fault.Model, "the image has %d channels, the model expects %d", image.Channels, len(c.Channels))
 	}
-	view, spacing := image.Full(), [3]float64{image.Spacing[2], image.Spacing[1], image.Spacing[0]}
-	if c.Orientation != "" {
-		var err error
-		if view, spacing, err = image.Reorient(c.Orientation); err != nil {
-			return nil, err
-		}
-	}
-	k := &Case{View: view.Transpose(c.Transpose)}
-	for i, axis := range c.Transpose {
-		k.From[i] = spacing[axis]
+	k := &Case{}
+	var err error
+	if k.View, k.From, k.To, err = c.Grid(&image.Geometry); err != nil {
+		return nil, err
 	}
 	k.View = cropToNonzero(image, k.View, threads)
-	k.To = k.From // 2-D networks leave the slices as they are
-	copy(k.To[3-len(c.Spacing):], c.Spacing)
-	var err error
 	if k.Shape, err = c.Image.Shape(k.View.Shape, k.From, k.To); err != nil {
 		return nil, err
 	}

@@ -68,6 +68,11 @@ class SegmentOptions(_Sized):
         ("probabilities_count", c_size_t),
         ("probabilities_path", c_char_p),
         ("mirror", c_int32),
+        ("postprocess", c_int32),
+        ("previous", c_void_p),
+        ("previous_bytes", c_size_t),
+        ("previous_path", c_char_p),
+        ("previous_dtype", c_int32),
         ("reserved", c_int32),
     ]
 

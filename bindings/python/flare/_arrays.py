@@ -40,9 +40,7 @@ def image(array: npt.ArrayLike) -> Array:
     The copy is made of arrays that are non-contiguous, unaligned, byte-swapped, or of dtype
     bool, int8, float16 or a wide integer.
     """
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError("a masked array: say what stands at masked voxels with array.filled(value)")
-    given: Array = np.asarray(array)
+    given = _plain(array)
     if given.ndim not in (3, 4):
         hint = "; a single slice is array[numpy.newaxis]" if given.ndim == 2 else ""
         raise ArgumentError(
@@ -51,6 +49,28 @@ def image(array: npt.ArrayLike) -> Array:
         )
     if 0 in given.shape:
         raise ArgumentError(f"an array without voxels, shape {given.shape}")
+    return _readable(given)
+
+
+def previous(array: npt.ArrayLike, voxels: Array) -> Array:
+    """The labels of a cascade's first stage as the library can read them, like image()."""
+    given = _plain(array)
+    if given.shape != voxels.shape[-3:]:
+        raise ArgumentError(
+            f"previous has shape {given.shape}; expected {voxels.shape[-3:]}, that of the image "
+            f"without channels"
+        )
+    return _readable(given)
+
+
+def _plain(array: npt.ArrayLike) -> Array:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("a masked array: say what stands at masked voxels with array.filled(value)")
+    return np.asarray(array)
+
+
+def _readable(given: Array) -> Array:
+    """The array itself if the library can read it, else one converted copy."""
     native = given.dtype.newbyteorder("=")
     target = native
     if native not in _CODES:
@@ -109,7 +129,12 @@ def _numbers(name: str, values: Any, count: int) -> tuple[float, ...]:
     return tuple(float(v) for v in array.flat)
 
 
-def labels(out: Array | None, voxels: Array, dtype: type[np.unsignedinteger[Any]]) -> Array:
+def labels(
+    out: Array | None,
+    voxels: Array,
+    dtype: type[np.unsignedinteger[Any]],
+    stage: Array | None = None,
+) -> Array:
     """The array to fill: a new one of dtype, or the caller's after a look at it."""
     shape = voxels.shape[-3:]
     if out is None:
@@ -124,6 +149,8 @@ def labels(out: Array | None, voxels: Array, dtype: type[np.unsignedinteger[Any]
         raise ArgumentError("out must be C-contiguous, aligned and writeable")
     if np.may_share_memory(out, voxels):
         raise ArgumentError("out overlaps the image")
+    if stage is not None and np.may_share_memory(out, stage):
+        raise ArgumentError("out overlaps previous")
     return out
 
 

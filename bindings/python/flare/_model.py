@@ -20,7 +20,8 @@ Matrix = Sequence[float] | Sequence[Sequence[float]] | npt.NDArray[Any]
 
 
 class Model:
-    """An open model: a bundle made by flare.convert, or an nnU-Net v2 results folder.
+    """An open model: a bundle made by flare.convert, an nnU-Net v2 results folder, or a list of
+    these (.json: parts, ensembles and cascades).
 
     device      "auto", "cpu" (OpenVINO where it loads, else ONNX Runtime), "openvino", "ort",
                 "cuda"
@@ -87,6 +88,8 @@ class Model:
         *,
         out: npt.NDArray[Any] | None = ...,
         mirror: bool = ...,
+        postprocess: bool = ...,
+        previous: npt.ArrayLike | None = ...,
         probabilities: Literal[False] = ...,
         progress: _call.ProgressCallback | None = ...,
     ) -> Labels: ...
@@ -101,6 +104,8 @@ class Model:
         *,
         out: npt.NDArray[Any] | None = ...,
         mirror: bool = ...,
+        postprocess: bool = ...,
+        previous: npt.ArrayLike | None = ...,
         probabilities: Literal[True],
         progress: _call.ProgressCallback | None = ...,
     ) -> tuple[Labels, npt.NDArray[np.float32]]: ...
@@ -114,6 +119,8 @@ class Model:
         *,
         out: npt.NDArray[Any] | None = None,
         mirror: bool = False,
+        postprocess: bool = False,
+        previous: npt.ArrayLike | None = None,
         probabilities: bool = False,
         progress: _call.ProgressCallback | None = None,
     ) -> Labels | tuple[Labels, npt.NDArray[np.float32]]:
@@ -130,6 +137,9 @@ class Model:
                        (z, y, x), C-contiguous
         mirror         average over the mirror flips that the model was trained with: better,
                        and up to 8 times slower
+        postprocess    apply the post-processing that the model stores; it must store one
+        previous       for the second stage of a cascade: the labels of the first, shape
+                       (z, y, x), of any dtype that array may have
         probabilities  also return float32 probabilities, shape (heads, z, y, x)
         progress       function called as progress(fraction, phase), fraction 0..1, phase
                        "read", "preprocess", "network", "export" or "write", at most 20 times a
@@ -155,9 +165,16 @@ class Model:
         library, handle = self._library, self._opened()
         voxels = _arrays.image(array)
         volume = _arrays.volume(voxels, spacing, origin, direction)
-        labels = _arrays.labels(out, voxels, self._dtype)
+        stage = None if previous is None else _arrays.previous(previous, voxels)
+        labels = _arrays.labels(out, voxels, self._dtype, stage)
         callback = _call.Progress(progress)
-        options = _abi.SegmentOptions(progress=callback.pointer, mirror=bool(mirror))
+        options = _abi.SegmentOptions(
+            progress=callback.pointer, mirror=bool(mirror), postprocess=bool(postprocess)
+        )
+        if stage is not None:
+            options.previous, options.previous_bytes = stage.ctypes.data, stage.nbytes
+            options.previous_dtype = _arrays.code(stage)
+            options.stage = stage
         if probabilities:
             filled = _arrays.probabilities(self._heads, voxels)
             options.probabilities, options.probabilities_count = filled.ctypes.data, filled.size
@@ -184,13 +201,17 @@ class Model:
         out_path: _abi.Path,
         *,
         mirror: bool = False,
+        postprocess: bool = False,
+        previous: _abi.Path | None = None,
         probabilities: _abi.Path | None = None,
         progress: _call.ProgressCallback | None = None,
     ) -> None:
         """Segments a NIfTI file (.nii, .nii.gz) into a file on the same grid.
 
-        probabilities names a NIfTI file for them (4-D, float32). Outputs are whole or absent.
-        mirror and progress are as in segment.
+        Where the model takes several channels, in_path is the first one's file, case_0000; the
+        others are read beside it. probabilities names a NIfTI file for them (4-D, float32),
+        previous one of the labels of a cascade's first stage. Outputs are whole or absent.
+        mirror, postprocess and progress are as in segment.
 
         >>> import flare
         >>> with flare.Model("abdomen.onnx") as model:
@@ -203,6 +224,8 @@ class Model:
             progress=callback.pointer,
             probabilities_path=_abi.c_path("probabilities", probabilities),
             mirror=bool(mirror),
+            postprocess=bool(postprocess),
+            previous_path=_abi.c_path("previous", previous),
         )
         _call.run(
             lambda: int(library.flare_segment_file(handle, source, target, ctypes.byref(options))),
@@ -213,7 +236,8 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """What the model says of itself: task, configuration, network, parameters, labels,
         channels, spacing_mm and patch_size (z, y, x), folds, mirror_axes, normalization,
-        orientation, heads, device, precision, threads."""
+        orientation, heads, device, precision, threads, notes, previous_stage ("", or what a
+        cascade's second stage needs); of a list also combine and models."""
         return self._json(self._library.flare_model_describe)
 
     @property

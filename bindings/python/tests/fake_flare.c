@@ -185,6 +185,7 @@ flare_status flare_segment(void *labels, int32_t labels_dtype, size_t labels_byt
 {
     struct model *m = find(handle);
     size_t        n = (size_t)(v->size[0] * v->size[1] * v->size[2]);
+    unsigned      sum = 0; /* of previous, each voxel times its number, so that order counts */
     flare_status  status;
     if (forked)
         return fail(FLARE_ERR_FORKED, "forked");
@@ -194,9 +195,17 @@ flare_status flare_segment(void *labels, int32_t labels_dtype, size_t labels_byt
         return fail(FLARE_ERR_ARGUMENT, "sizes");
     if (options->probabilities && options->probabilities_count != 2 * n)
         return fail(FLARE_ERR_ARGUMENT, "probabilities_count");
+    if (options->struct_size != sizeof *options || options->previous_path)
+        return fail(FLARE_ERR_ARGUMENT, "options");
     status = call(m, options);
     if (status != FLARE_OK)
         return status;
+    if (options->previous) {
+        flare_volume stage = *v;
+        stage.data = options->previous, stage.dtype = options->previous_dtype;
+        for (size_t i = 0; i < n; i++)
+            sum += (unsigned)(i + 1) * (voxel(&stage, i) & 255);
+    }
     for (size_t i = 0; i < n; i++) {
         unsigned label = voxel(v, i) & 255;
         if (labels_dtype == FLARE_UINT16)
@@ -210,12 +219,15 @@ flare_status flare_segment(void *labels, int32_t labels_dtype, size_t labels_byt
              "{\"data\": %zu, \"dtype\": %d, \"channels\": %d, \"size\": [%lld, %lld, %lld], "
              "\"spacing\": [%.17g, %.17g, %.17g], \"origin\": [%.17g, %.17g, %.17g], "
              "\"direction\": [%g, %g, %g, %g, %g, %g, %g, %g, %g], "
-             "\"labels\": %zu, \"labels_dtype\": %d, \"mirror\": %d, \"seconds\": {\"total\": 0}}",
+             "\"labels\": %zu, \"labels_dtype\": %d, \"mirror\": %d, \"postprocess\": %d, "
+             "\"previous\": %zu, \"previous_bytes\": %zu, \"previous_dtype\": %d, \"previous_sum\": %u, "
+             "\"seconds\": {\"total\": 0}}",
              (size_t)v->data, v->dtype, v->channels, (long long)v->size[0], (long long)v->size[1],
              (long long)v->size[2], v->spacing[0], v->spacing[1], v->spacing[2], v->origin[0], v->origin[1],
              v->origin[2], v->direction[0], v->direction[1], v->direction[2], v->direction[3], v->direction[4],
              v->direction[5], v->direction[6], v->direction[7], v->direction[8], (size_t)labels, labels_dtype,
-             options->mirror);
+             options->mirror, options->postprocess, (size_t)options->previous, options->previous_bytes,
+             options->previous_dtype, sum);
     return FLARE_OK;
 }
 
@@ -229,8 +241,10 @@ flare_status flare_segment_file(flare_model *handle, const char *in_path, const 
     status = call(m, options);
     if (status == FLARE_OK)
         snprintf(m->received, sizeof m->received,
-                 "{\"in\": \"%s\", \"out\": \"%s\", \"probabilities\": \"%s\", \"mirror\": %d}", in_path, out_path,
-                 options->probabilities_path ? options->probabilities_path : "", options->mirror);
+                 "{\"in\": \"%s\", \"out\": \"%s\", \"probabilities\": \"%s\", \"mirror\": %d, "
+                 "\"postprocess\": %d, \"previous\": \"%s\"}", in_path, out_path,
+                 options->probabilities_path ? options->probabilities_path : "", options->mirror,
+                 options->postprocess, options->previous_path ? options->previous_path : "");
     return status;
 }
 

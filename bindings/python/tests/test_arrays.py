@@ -202,6 +202,55 @@ def test_probabilities() -> None:
     assert (p.argmax(0) == (labels > 0)).all() and (p.sum(0) == 1).all()
 
 
+def weighed(array: Any) -> int:
+    """What the fake makes of previous labels."""
+    flat = np.asarray(array).astype("int64").ravel()
+    return int((np.arange(1, flat.size + 1) * flat).sum())
+
+
+@pytest.mark.parametrize("dtype", READ_AS_IS)
+def test_previous_is_read_where_it_is(dtype: str) -> None:
+    stage = numbered(dtype)[::-1].copy()
+    stage.flags.writeable = False
+    got = received(np.stack([numbered("int16")] * 2), previous=stage)[1]
+    assert got["previous"] == stage.ctypes.data and got["previous_bytes"] == stage.nbytes
+    assert got["previous_dtype"] == READ_AS_IS[dtype] and got["previous_sum"] == weighed(stage)
+
+
+@pytest.mark.parametrize(
+    "stage, code",
+    [
+        pytest.param(numbered("int64"), _abi.INT32, id="int64"),
+        pytest.param(numbered("int16") > 50, _abi.UINT8, id="bool"),
+        pytest.param(numbered("uint8").astype(">u2"), _abi.UINT16, id="big-endian"),
+        pytest.param(np.asfortranarray(numbered("uint8")), _abi.UINT8, id="Fortran"),
+        pytest.param(numbered("int16").tolist(), _abi.INT32, id="list"),
+    ],
+)
+def test_previous_is_converted(stage: Any, code: int) -> None:
+    got = received(numbered("int16"), previous=stage)[1]
+    assert got["previous_dtype"] == code and got["previous_sum"] == weighed(stage)
+
+
+def test_no_previous() -> None:
+    got = received(numbered("int16"))[1]
+    assert got["previous"] == got["previous_bytes"] == got["previous_dtype"] == 0
+
+
+def test_wrong_previous() -> None:
+    image = numbered("int16")
+    for shape in (4, 5, 7), (1, 4, 5, 6), (6, 5, 4), ():
+        with pytest.raises(flare.ArgumentError, match="previous has shape"):
+            received(image, previous=np.zeros(shape, "u1"))
+    with pytest.raises(TypeError, match="dtype"):
+        received(image, previous=image.astype("complex64"))
+    with pytest.raises(TypeError, match="masked"):
+        received(image, previous=np.ma.masked_less(image, 7))
+    stage = numbered("uint8")
+    with pytest.raises(flare.ArgumentError, match="out overlaps previous"):
+        received(image, previous=stage, out=stage)
+
+
 def test_options_and_texts() -> None:
     with flare.Model("é", "ort", 3, "0,1", checkpoint="best.pth", runtime="/r") as model:
         assert model.describe()["task"] == "café"
@@ -215,14 +264,23 @@ def test_options_and_texts() -> None:
             "runtime": "/r",
         }
         model.segment(numbered("int16"), SPACING, mirror=True)
-        assert model.stats["mirror"] == 1
-        model.segment_file("in.nii", "out.nii", mirror=True, probabilities="p.nii")
+        assert model.stats["mirror"] == 1 and model.stats["postprocess"] == 0
+        model.segment(numbered("int16"), SPACING, postprocess=True)
+        assert model.stats["mirror"] == 0 and model.stats["postprocess"] == 1
+        model.segment_file(
+            "in.nii", "out.nii", mirror=True, postprocess=True, previous="s.nii",
+            probabilities="p.nii",
+        )  # fmt: skip
         assert model.stats == {
             "in": "in.nii",
             "out": "out.nii",
             "probabilities": "p.nii",
             "mirror": 1,
+            "postprocess": 1,
+            "previous": "s.nii",
         }
+        model.segment_file("in.nii", "out.nii")
+        assert model.stats["postprocess"] == 0 and model.stats["previous"] == ""
 
 
 def test_options_that_c_would_misread() -> None:

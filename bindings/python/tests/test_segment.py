@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from helpers import in_child, in_fork, read_nifti, write_nifti
 
 import flare
@@ -208,6 +209,57 @@ def test_wrong_files(model: flare.Model, tmp_path: Path) -> None:
     with pytest.raises(flare.FormatError, match="empty.nii.gz"):
         model.segment_file(tmp_path / "empty.nii.gz", tmp_path / "out.nii.gz")
     assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_previous_for_a_model_that_takes_none(model: flare.Model, ct: Any, tmp_path: Path) -> None:
+    stage = np.zeros(ct.shape[-3:], np.uint8)
+    with pytest.raises(flare.ArgumentError, match="no labels of a previous stage"):
+        model.segment(ct, SPACING, previous=stage)
+    if ct.ndim == 3:
+        source = tmp_path / "ct.nii.gz"
+        write_nifti(source, ct, SPACING, ORIGIN, np.eye(3))
+        with pytest.raises(flare.ArgumentError, match="no labels of a previous stage"):
+            model.segment_file(source, tmp_path / "out.nii.gz", previous=source)
+        with pytest.raises(FileNotFoundError):
+            model.segment_file(source, tmp_path / "out.nii.gz", previous=tmp_path / "no.nii.gz")
+        assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_cascade(real: str, tmp_path: Path) -> None:
+    """A second stage that gives the labels of the first; its post-processing keeps the largest
+    component of label 1 (capi/cascade_test.go)."""
+    image = np.full((16, 18, 20), 40, np.int16)
+    stage = np.zeros(image.shape, np.int64)
+    stage[3:9, 4:12, 5:15], stage[12:, :2], stage[1, 1, 1] = 1, 2, 1
+    kept = stage.copy()
+    kept[1, 1, 1] = 0
+    files = [tmp_path / f"{name}.nii.gz" for name in ("image", "stage", "labels")]
+    write_nifti(files[0], image, SPACING, ORIGIN, np.eye(3))
+    write_nifti(files[1], stage, SPACING, ORIGIN, np.eye(3))
+    with flare.Model(REPOSITORY / "capi" / "test" / "cascade.onnx") as model:
+        assert model.describe()["previous_stage"] == "first"
+        with pytest.raises(flare.ArgumentError, match="second stage"):
+            model.segment(image, SPACING)
+        for dtype in "int64", "uint8", "float32", ">i4", "float16":
+            labels = model.segment(image, SPACING, previous=stage.astype(dtype))
+            assert (labels == stage).all()
+        assert (model.segment(image, SPACING, previous=stage.T.copy().T) == stage).all()
+        assert (model.segment(image, SPACING, previous=stage, postprocess=True) == kept).all()
+        with pytest.raises(flare.ArgumentError, match="second stage"):
+            model.segment_file(files[0], files[2])
+        model.segment_file(files[0], files[2], previous=files[1])
+        assert (read_nifti(files[2]) == stage).all()
+        model.segment_file(files[0], files[2], previous=files[1], postprocess=True)
+        assert (read_nifti(files[2]) == kept).all()
+
+
+def test_postprocess(model: flare.Model, ct: Any) -> None:
+    try:
+        labels = model.segment(ct, SPACING, postprocess=True)
+    except flare.ArgumentError as error:  # the model stores none
+        assert "stores no post-processing" in str(error)
+    else:
+        assert labels.shape == ct.shape[-3:]
 
 
 def test_wrong_models(real: str, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ var logger struct {
 // setLog sends lines up to level to fn.
 func setLog(fn C.flare_log_fn, user C.uintptr_t, level int) {
 	logger.Lock()
+	defer logger.Unlock()
 	logger.fn, logger.user, logger.level = fn, user, level
-	logger.Unlock()
 	if fn == nil {
 		segment.SetLog(nil)
 	} else {

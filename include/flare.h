@@ -187,8 +187,8 @@ typedef struct flare_volume {
 FLARE_API void flare_volume_init(flare_volume *volume, size_t struct_size);
 
 /* Progress of a call: fraction 0..1 of the whole, phase ("read", "preprocess", "network",
- * "export", "write"; static text), user pointer. Called at most 20 times a second, from a
- * thread of the library, never two at once. Return 0 to go on; anything else cancels. It
+ * "export", "write"; static text), user pointer. Called at most 20 times a second, on the
+ * thread that made the call. Return 0 to go on; anything else cancels. It
  * must not call the library, except flare_cancel. */
 typedef int32_t (*flare_progress_fn)(double fraction, const char *phase, void *user);
 
@@ -237,7 +237,8 @@ FLARE_API flare_status flare_segment_file(flare_model *model, const char *in_pat
                                           const flare_segment_options *options);
 
 /* Cancels the calls that are running or waiting on the model; they return
- * FLARE_ERR_CANCELLED, within the time of one network tile at most. Returns at once, from
+ * FLARE_ERR_CANCELLED within the time of one network tile, or when the phase in progress
+ * (reading, preprocessing, writing) ends. Returns at once, from
  * any thread. */
 FLARE_API flare_status flare_cancel(flare_model *model);
 

@@ -49,7 +49,7 @@ func Convert(ctx context.Context, out string, o ConvertOptions) error {
 		return err
 	}
 	defer done()
-	if _, err := recipeOf(model, out); err != nil {
+	if _, err := recipeOf(model, o.Folder+o.ONNX); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
@@ -81,8 +81,10 @@ func source(o ConvertOptions) (model *onnx.Model, done func(), err error) {
 		model, done, err = fromFolder(o.Folder, o.Checkpoint, o.Folds)
 	case o.ONNX == "" || o.Plans == "" || o.Configuration == "":
 		return nil, nil, fault.New(fault.Argument, "name a folder, or an ONNX file with its plans and configuration")
-	default:
+	case allFolds(o.Folds) && o.Checkpoint == "":
 		model, done, err = fromONNX(o)
+	default:
+		return nil, nil, fault.New(fault.Argument, "folds and checkpoints are of folders, an ONNX file has none")
 	}
 	if err == nil && o.Orientation != "" {
 		model.SetMeta(metaOrientation, strings.ToUpper(o.Orientation))
@@ -336,6 +338,9 @@ func (r *recipe) networks(model *onnx.Model) (*networks, error) {
 
 // marshal encodes a model in C memory.
 func marshal(m *onnx.Model) ([]byte, error) {
+	if size := m.Size(); size >= maxBundle {
+		return nil, fault.New(fault.Unsupported, "a model of %d bytes: ONNX files hold at most 2 GiB; use fewer folds", size)
+	}
 	data, err := cmem.Alloc[byte](m.Size())
 	if err != nil {
 		return nil, err
@@ -349,8 +354,15 @@ func marshal(m *onnx.Model) ([]byte, error) {
 
 func allFolds(folds string) bool { return folds == "" || folds == "all" }
 
+// maxText bounds the JSON files of models: nnU-Net's largest, with the fingerprint of
+// thousands of cases, are below 1 MB.
+const maxText = 64 << 20
+
 // readFile reads a small text file.
 func readFile(path string) ([]byte, error) {
+	if _, err := regular(path, maxText); err != nil {
+		return nil, err
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fileError(path, err)
@@ -358,23 +370,33 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
+// regular returns the size of a file below limit bytes; anything that is no regular
+// file, and might block or never end, is refused.
+func regular(path string, limit int64) (int64, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return 0, fileError(path, err)
+	case !info.Mode().IsRegular():
+		return 0, fault.New(fault.IO, "%s: not a regular file (%s)", path, info.Mode().Type())
+	case info.Size() == 0 || info.Size() >= limit:
+		return 0, fault.New(fault.Format, "%s: %d bytes, expected 1 to %d", path, info.Size(), limit-1)
+	}
+	return info.Size(), nil
+}
+
 // readLarge reads a model file into C memory.
 func readLarge(path string) ([]byte, error) {
+	size, err := regular(path, maxBundle)
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fileError(path, err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, fileError(path, err)
-	case info.IsDir():
-		return nil, fault.New(fault.Argument, "%s: a folder, expected an .onnx file", path)
-	case info.Size() == 0 || info.Size() >= maxBundle:
-		return nil, fault.New(fault.Format, "%s: %d bytes, an ONNX model has 1 byte to 2 GiB", path, info.Size())
-	}
-	data, err := cmem.Alloc[byte](int(info.Size()))
+	data, err := cmem.Alloc[byte](int(size))
 	if err != nil {
 		return nil, err
 	}

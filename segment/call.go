@@ -47,6 +47,8 @@ type call struct {
 	from, share float64 // the fraction of the whole at which the running network begins, and its part of it
 }
 
+var errClosed = fault.New(fault.Handle, "the model is closed")
+
 // begin waits for the model's turn.
 func (m *Model) begin(ctx context.Context, o Options) (*call, error) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -57,12 +59,15 @@ func (m *Model) begin(ctx context.Context, o Options) (*call, error) {
 	case m.busy <- struct{}{}:
 	case <-ctx.Done():
 		c.release()
+		if m.closed.Err() != nil {
+			return nil, errClosed
+		}
 		return nil, cancelled(ctx)
 	}
 	if m.gone {
 		<-m.busy
 		c.release()
-		return nil, fault.New(fault.Handle, "the model is closed")
+		return nil, errClosed
 	}
 	return c, nil
 }

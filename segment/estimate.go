@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
-	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/sliding"
 	"github.com/libflare/libflare/segment/volume"
@@ -44,18 +43,17 @@ func (m *Model) Estimate(ctx context.Context, g volume.Geometry) (Estimate, erro
 	var all Estimate
 	network := 0.0
 	for i, p := range m.parts {
-		session := m.session
-		if m.list != nil {
+		var one Estimate
+		if m.list == nil {
+			c.use(p, m.session, i, 1)
+			one, err = c.estimate(g)
+		} else {
 			start := time.Now()
-			if _, session, err = p.open(c.ctx); err != nil {
-				return Estimate{}, err
-			}
-			all.Seconds += time.Since(start).Seconds()
-		}
-		c.use(p, session, i, len(m.parts))
-		one, err := c.estimate(g)
-		if m.list != nil {
-			session.Close()
+			err = c.with(i, func() (err error) {
+				all.Seconds += time.Since(start).Seconds() // opening
+				one, err = c.estimate(g)
+				return err
+			})
 		}
 		if err != nil {
 			return Estimate{}, err
@@ -86,9 +84,6 @@ func (c *call) estimate(g volume.Geometry) (Estimate, error) {
 	shape, err := p.preprocess.Image.Shape(view.Shape, from, to)
 	if err != nil {
 		return Estimate{}, err
-	}
-	if max(shape[0], shape[1], shape[2]) > 1<<20 || float64(shape[0])*float64(shape[1])*float64(shape[2]) > volume.MaxVoxels {
-		return Estimate{}, fault.New(fault.Memory, "a network's grid of %v voxels is refused: too many", shape)
 	}
 	task := sliding.Task{Shape: shape, Patch: p.configuration.PatchSize}
 	e := Estimate{Tiles: task.Tiles()}

@@ -200,7 +200,7 @@ func TestIntermediatesAgreeWithNNUNet(t *testing.T) {
 
 	logits, shape, err := npy.Read(testenv.Data(t, "nnunet_golden", "hippocampus", "hippocampus_024_logits.npy"))
 	require.NoError(t, err)
-	require.True(t, grid.Identity(), "this case is not resampled")
+	require.True(t, grid.Shape == grid.View.Shape, "this case is not resampled")
 	labels, err := volume.New(image.Geometry, 1, volume.Uint8)
 	require.NoError(t, err)
 	defer labels.Free()

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"encoding/json"
 	"path/filepath"
 	"slices"
@@ -175,12 +176,7 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 		defer cmem.Free(own)
 		clear(probabilities)
 	}
-	for i, p := range m.parts {
-		_, session, err := p.open(c.ctx)
-		if err != nil {
-			return err
-		}
-		c.use(p, session, i, len(m.parts))
+	for i := range m.parts {
 		target, last := resample.Target{Labels: one}, i == len(m.parts)-1
 		switch m.list.Combine {
 		case combineEnsemble:
@@ -190,9 +186,7 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 				target, previous = resample.Target{Labels: labels, Probabilities: probabilities}, one
 			}
 		}
-		err = c.run(image, previous, target)
-		session.Close()
-		if err != nil {
+		if err := c.with(i, func() error { return c.run(image, previous, target) }); err != nil {
 			return err
 		}
 		switch m.list.Combine {
@@ -214,6 +208,23 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 		return c.postprocess(labels)
 	}
 	return nil
+}
+
+// with opens part i of a list for the time of body. The files must still be those
+// that the list was checked with.
+func (c *call) with(i int, body func() error) error {
+	p := c.model.parts[i]
+	r, session, err := p.open(c.ctx)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	if !bytes.Equal(r.plans.Raw, p.plans.Raw) || !bytes.Equal(r.dataset.Raw, p.dataset.Raw) || r.heads != p.heads ||
+		r.configuration.Name != p.configuration.Name || !slices.Equal(r.folds, p.folds) {
+		return fault.New(fault.Model, "%s has changed since %s was opened", p.path, c.model.path)
+	}
+	c.use(p, session, i, len(c.model.parts))
+	return body()
 }
 
 // merge writes the foreground of one model's labels into the whole map.

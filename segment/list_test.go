@@ -129,3 +129,74 @@ func TestBadLists(t *testing.T) {
 		assert.ErrorContains(t, err, path)
 	}
 }
+
+// secondStage is a cascade's second stage that returns the labels of the first.
+func secondStage(t *testing.T) string {
+	t.Helper()
+	return absolute(t, "../capi/test/cascade.onnx")
+}
+
+// A second stage anywhere but behind its first needs the labels of the first.
+func TestSecondStageInAList(t *testing.T) {
+	d := open(t, secondStage(t), OpenOptions{}).Describe()
+	require.NotEmpty(t, d.PreviousStage)
+	image := noiseImage(t, geometry(12, 12, 12), len(d.Channels))
+	labels, previous := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
+	clear(previous.Data)
+	for _, combine := range []string{"parts", "ensemble"} {
+		path := writeList(t, `{"flare_list": 1, "combine": "`+combine+`", "models": [{"path": "`+secondStage(t)+`"}, {"path": "`+secondStage(t)+`"}]}`)
+		m := open(t, path, OpenOptions{})
+		_, err := m.Segment(context.Background(), image, labels, Options{})
+		assert.Equal(t, ErrArgument, KindOf(err), combine)
+		assert.ErrorContains(t, err, "needs the labels of stage")
+		_, err = m.Segment(context.Background(), image, labels, Options{Previous: previous})
+		assert.NoError(t, err, combine)
+	}
+}
+
+// A model that was exchanged after its list was checked is refused, not misread.
+func TestListOfAModelThatChanged(t *testing.T) {
+	dir := t.TempDir()
+	bundle := filepath.Join(dir, "model.onnx")
+	require.NoError(t, Convert(context.Background(), bundle, ConvertOptions{Folder: tiny}))
+	m := open(t, writeList(t, `{"flare_list": 1, "combine": "parts", "models": [{"path": "`+bundle+`"}]}`), OpenOptions{})
+	image := noiseImage(t, geometry(12, 12, 12), 1)
+	labelsOf(t, m, image, Options{})
+	require.NoError(t, Convert(context.Background(), bundle, ConvertOptions{Folder: folds}))
+	_, err := m.Segment(context.Background(), image, newLabels(t, image.Geometry), Options{})
+	assert.Equal(t, ErrModel, KindOf(err))
+	assert.ErrorContains(t, err, "has changed since")
+}
+
+// Volumes that a caller filled in wrongly, and buffers that overlap.
+func TestUnsoundVolumes(t *testing.T) {
+	m := open(t, tiny, OpenOptions{})
+	image := noiseImage(t, geometry(12, 12, 12), 1)
+	labels := newLabels(t, image.Geometry)
+	short := &volume.Volume{Geometry: image.Geometry, Channels: 1, DType: volume.Int16, Data: image.Data[:100]}
+	for name, c := range map[string][2]*volume.Volume{
+		"short image": {short, labels}, "no image": {nil, labels}, "no labels": {image, nil},
+		"short labels": {image, {Geometry: image.Geometry, Channels: 1, DType: volume.Uint8, Data: labels.Data[:9]}},
+		"overlap":      {image, {Geometry: image.Geometry, Channels: 1, DType: volume.Uint16, Data: image.Data}},
+	} {
+		_, err := m.Segment(context.Background(), c[0], c[1], Options{})
+		assert.Equal(t, ErrArgument, KindOf(err), name)
+	}
+	m.Close()
+	assert.NotPanics(t, func() { m.Describe(); m.TypicalImage() })
+	_, err := m.Segment(context.Background(), image, labels, Options{})
+	assert.Equal(t, ErrHandle, KindOf(err))
+}
+
+// A tiny file whose spacing asks for an absurd grid, and plans and dataset that count
+// channels differently.
+func TestNumbersThatDoNotFit(t *testing.T) {
+	m := open(t, tiny, OpenOptions{})
+	g := geometry(8, 8, 8)
+	g.Spacing = [3]float64{100000, 100000, 100000}
+	_, err := m.Segment(context.Background(), noiseImage(t, g, 1), newLabels(t, g), Options{})
+	assert.Equal(t, ErrMemory, KindOf(err))
+	assert.ErrorContains(t, err, "more than 2^40")
+	_, err = Open(context.Background(), copyFolder(t, pair, "plans.json", `"normalization_schemes":["ZScoreNormalization","ZScoreNormalization"]`, `"normalization_schemes":["ZScoreNormalization"]`), OpenOptions{})
+	assert.Error(t, err)
+}

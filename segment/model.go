@@ -36,23 +36,10 @@ func (m *Model) labelType() volume.DType {
 	return volume.Uint8
 }
 
-// check refuses buffers that do not fit the model or each other.
-func (m *Model) check(image, labels, previous *volume.Volume, probabilities []float32, o *Options) error {
-	if err := image.Validate(); err != nil {
-		return err
-	}
-	if labels.Size != image.Size || labels.Channels != 1 {
-		return fault.New(fault.Argument, "labels of %v voxels and %d channels for an image of %v voxels: sizes must agree, with one channel",
-			labels.Size, labels.Channels, image.Size)
-	}
-	if labels.DType != volume.Uint16 && (labels.DType != volume.Uint8 || m.labelType() == volume.Uint16) {
-		return fault.New(fault.Argument, "labels of type %s cannot hold the model's labels: use uint8, or uint16 for labels above 255", labels.DType)
-	}
-	if probabilities != nil && m.heads() == 0 {
+// checkOptions refuses what the model cannot do, before anything is read.
+func (m *Model) checkOptions(o *Options, previous, probabilities bool) error {
+	if probabilities && m.heads() == 0 {
 		return fault.New(fault.Unsupported, "a list of parts has labels only, no probabilities")
-	}
-	if n := m.heads() * image.Voxels(); probabilities != nil && len(probabilities) != n {
-		return fault.New(fault.Argument, "a buffer of %d probabilities, %d heads of %d voxels need %d", len(probabilities), m.heads(), image.Voxels(), n)
 	}
 	if o.Postprocess {
 		if m.list != nil && m.list.Combine == combineEnsemble {
@@ -64,15 +51,49 @@ func (m *Model) check(image, labels, previous *volume.Volume, probabilities []fl
 			}
 		}
 	}
-	first := m.parts[0]
-	switch stage := first.configuration.PreviousStage; {
-	case stage != "" && previous == nil:
-		return fault.New(fault.Argument, "configuration %s is the second stage of a cascade: it needs the labels of stage %s as well (previous)", first.configuration.Name, stage)
-	case stage == "" && previous != nil:
-		return fault.New(fault.Argument, "configuration %s takes no labels of a previous stage", first.configuration.Name)
-	case previous != nil && (previous.Size != image.Size || previous.Channels != 1):
+	needed := false
+	for i, p := range m.parts {
+		stage := p.configuration.PreviousStage
+		if stage == "" || i > 0 && m.list.Combine == combineCascade {
+			continue
+		}
+		if needed = true; !previous {
+			return fault.New(fault.Argument, "configuration %s of %s is the second stage of a cascade: it needs the labels of stage %s as well (previous)",
+				p.configuration.Name, p.path, stage)
+		}
+	}
+	if previous && !needed {
+		return fault.New(fault.Argument, "configuration %s takes no labels of a previous stage", m.parts[0].configuration.Name)
+	}
+	return nil
+}
+
+// check refuses volumes that do not fit the model or each other.
+func (m *Model) check(image, labels, previous *volume.Volume, probabilities []float32) error {
+	for name, v := range map[string]*volume.Volume{"image": image, "labels": labels, "previous labels": previous} {
+		if v == nil && name == "previous labels" {
+			continue
+		}
+		if err := v.Check(); err != nil {
+			return fault.New(fault.KindOf(err), "%s: %w", name, err)
+		}
+	}
+	if labels.Size != image.Size || labels.Channels != 1 {
+		return fault.New(fault.Argument, "labels of %v voxels and %d channels for an image of %v voxels: sizes must agree, with one channel",
+			labels.Size, labels.Channels, image.Size)
+	}
+	if labels.DType != volume.Uint16 && (labels.DType != volume.Uint8 || m.labelType() == volume.Uint16) {
+		return fault.New(fault.Argument, "labels of type %s cannot hold the model's labels: use uint8, or uint16 for labels above 255", labels.DType)
+	}
+	if n := m.heads() * image.Voxels(); probabilities != nil && len(probabilities) != n {
+		return fault.New(fault.Argument, "a buffer of %d probabilities, %d heads of %d voxels need %d", len(probabilities), m.heads(), image.Voxels(), n)
+	}
+	if previous != nil && (previous.Size != image.Size || previous.Channels != 1) {
 		return fault.New(fault.Argument, "previous labels of %v voxels and %d channels for an image of %v voxels: sizes must agree, with one channel",
 			previous.Size, previous.Channels, image.Size)
+	}
+	if labels.Overlaps(image) || previous != nil && labels.Overlaps(previous) {
+		return fault.New(fault.Argument, "the labels' memory overlaps the image's or the previous labels'")
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"strings"
 
@@ -63,6 +64,9 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 	if want := r.dataset.NumInputs(r.configuration); channels != want {
 		return nil, fault.New(fault.Model, "%s: the network has %d inputs, the dataset asks for %d", path, channels, want)
 	}
+	if c, n := len(r.dataset.Channels), len(r.configuration.Normalization); c != n {
+		return nil, fault.New(fault.Model, "%s: the dataset names %d channels, the plans' configuration %s normalises %d", path, c, r.configuration.Name, n)
+	}
 	if have := model.Folds(); len(have) > 1 && !slices.Equal(have, r.folds) {
 		return nil, fault.New(fault.Model, "%s: the network holds folds %v, its metadata name %v", path, have, r.folds)
 	} else if len(have) <= 1 && len(r.folds) != 1 {
@@ -91,6 +95,9 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 	if r.configuration.PreviousStage != "" {
 		for _, v := range r.dataset.Values() {
 			if v != 0 {
+				if v > math.MaxInt16 {
+					return nil, fault.New(fault.Unsupported, "%s: label %d enters a cascade, labels up to 32767 are supported there", path, v)
+				}
 				r.preprocess.Previous = append(r.preprocess.Previous, v)
 			}
 		}

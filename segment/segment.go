@@ -110,8 +110,8 @@ func (p *part) read() error {
 	return nil
 }
 
-// Close frees the model; a running call is cancelled and waited for, later calls
-// fail. It may be called again.
+// Close frees the model; a running call is cancelled and waited for (so it must not
+// be called from Options.Progress), later calls fail. It may be called again.
 func (m *Model) Close() {
 	m.close()
 	m.busy <- struct{}{}
@@ -125,7 +125,8 @@ func (m *Model) Close() {
 // Segment labels image into labels: a volume of the same size with one channel,
 // Uint8 or (needed for labels above 255) Uint16. The call waits for others on the
 // same model. After an error the content of labels is undefined; the model stays
-// usable. Cancelling ctx ends the call within one network tile.
+// usable. Cancelling ctx ends the call within one network tile, or with the end of the
+// phase in progress: reading, preprocessing and writing are not interrupted.
 func (m *Model) Segment(ctx context.Context, image, labels *volume.Volume, o Options) (Stats, error) {
 	c, err := m.begin(ctx, o)
 	if err != nil {
@@ -151,8 +152,13 @@ func (m *Model) SegmentFile(ctx context.Context, in, out string, o Options) (Sta
 
 // segmentFile reads, segments and writes.
 func (c *call) segmentFile(in, out string) error {
-	if imageio.Ending(out) == "" {
-		return fault.New(fault.Unsupported, "%s: output files end in .nii or .nii.gz", out)
+	for _, file := range []string{out, c.options.ProbabilitiesFile} {
+		if file != "" && imageio.Ending(file) == "" || out == "" {
+			return fault.New(fault.Unsupported, "%q: output files end in .nii or .nii.gz", file)
+		}
+	}
+	if err := c.model.checkOptions(&c.options, c.options.Previous != nil || c.options.PreviousFile != "", c.options.ProbabilitiesFile != ""); err != nil {
+		return err
 	}
 	c.phase(phaseRead)
 	image, err := imageio.ReadCase(in, len(c.model.parts[0].dataset.Channels))
@@ -206,7 +212,10 @@ func (c *call) segmentFile(in, out string) error {
 
 // segment is the way from an image to labels in memory.
 func (c *call) segment(image, labels, previous *volume.Volume, probabilities []float32) error {
-	if err := c.model.check(image, labels, previous, probabilities, &c.options); err != nil {
+	if err := c.model.checkOptions(&c.options, previous != nil, probabilities != nil); err != nil {
+		return err
+	}
+	if err := c.model.check(image, labels, previous, probabilities); err != nil {
 		return err
 	}
 	if c.model.list != nil {

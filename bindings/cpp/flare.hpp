@@ -147,7 +147,7 @@ struct OpenOptions {
 };
 
 // Progress of a call: fraction 0..1 and phase ("read", "preprocess", "network", "export",
-// "write"). Comes from a thread of the library, at most 20 times a second, never two at once.
+// "write"). Comes on the thread that made the call, at most 20 times a second.
 // Return true to go on, false to cancel. An exception cancels too, and comes out of the call.
 // Of the library it may call Model::cancel() only.
 using Progress = std::function<bool(double fraction, const char *phase)>;

@@ -221,8 +221,8 @@ MODELS = {
 # -------------------------------------------------------------------------------- rows
 
 
-def row(name, subject, model=None, needs=None, golden=None, **options):
-    return {"name": name, "subject": subject, "model": model or name, "needs": needs, "golden": golden or name, "options": options}
+def row(name, subject, model=None, golden=None, **options):
+    return {"name": name, "subject": subject, "model": model or name, "golden": golden or name, "options": options}
 
 
 ROWS = [

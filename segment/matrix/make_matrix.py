@@ -410,8 +410,6 @@ def make_golden(spec, out):
     result = {"name": spec["name"], "subject": spec["subject"], "model": f"models/{spec['model']}",
               "inputs": [f"images/{m.case}_4d.nii.gz"] if o.get("four_d") else [f"images/{f.name}" for f in files],
               "golden": f"golden/{spec['golden']}", **{k: v for k, v in o.items() if k != "four_d"}}
-    if spec["needs"]:
-        result["needs"] = spec["needs"]
     if m.onnx:
         result["configuration"] = m.configuration
     previous = None
@@ -506,16 +504,11 @@ def main(chosen):
     order = sorted(ROWS, key=lambda s: "cascade" in s["name"])
     for spec in order:
         if chosen and spec["name"] not in chosen:
-            if spec["name"] in done:  # marks may change without a new golden
-                done[spec["name"]].pop("needs", None)
-                if spec["needs"]:
-                    done[spec["name"]]["needs"] = spec["needs"]
             continue
         if spec["golden"] != spec["name"] and spec["golden"] in {s["name"] for s in ROWS} | made.keys() and spec["golden"] in done:
             m, o = MODELS[spec["model"]], spec["options"]
-            same = {k: v for k, v in done[spec["golden"]].items() if k not in ("needs", "previous", "onnx")}
-            done[spec["name"]] = {**same, "name": spec["name"], "subject": spec["subject"], **{k: v for k, v in o.items() if k != "four_d"},
-                                  **({"needs": spec["needs"]} if spec["needs"] else {})}
+            same = {k: v for k, v in done[spec["golden"]].items() if k not in ("previous", "onnx")}
+            done[spec["name"]] = {**same, "name": spec["name"], "subject": spec["subject"], **{k: v for k, v in o.items() if k != "four_d"}}
             if o.get("four_d"):
                 done[spec["name"]]["inputs"] = [f"images/{m.case}_4d.nii.gz"]
             continue

@@ -4,14 +4,12 @@
 //
 //	go test -v ./segment/matrix                     # the table
 //	go test -v ./segment/matrix -run Matrix/2d      # some rows
-//	go test ./segment/matrix -args -all             # rows marked "needs", too
 package matrix
 
 import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"math"
 	"os"
@@ -40,8 +38,6 @@ const (
 	leastLabels       = 99.98 // percent of the voxels that either calls foreground
 )
 
-var all = flag.Bool("all", false, "run the rows that are marked as needing something, too")
-
 // Row is one line of rows.json. Paths start in testdata. What a row does not say is
 // the library's default: final checkpoints, all folds, no mirroring.
 type Row struct {
@@ -51,7 +47,6 @@ type Row struct {
 	Inputs        []string // a file per channel (the library finds the others by the first), or one with all of them
 	Golden        string   // folder of what nnU-Net made of it
 	Configuration string   // of the plans, with ONNX
-	Needs         string   // what the library does not do yet: the row is skipped
 
 	Mirror        bool
 	Folds         string // such as "0,2"
@@ -112,9 +107,7 @@ func TestMatrix(t *testing.T) {
 			continue
 		}
 		note := "FAILS"
-		if r.skipped {
-			note = "needs " + row.Needs
-		} else if ok {
+		if ok {
 			passed++
 			note = ""
 		}
@@ -128,16 +121,12 @@ func TestMatrix(t *testing.T) {
 type result struct {
 	row                                  Row
 	runtime                              string
-	started, skipped                     bool
+	started                              bool
 	image, tiles, logits, folder, bundle string
 }
 
 func (r *result) run(t *testing.T) {
 	row := r.row
-	if row.Needs != "" && !*all {
-		r.skipped = true
-		t.Skipf("needs %s", row.Needs)
-	}
 	bundle := r.convert(t, row.Model)
 	r.stages(t, bundle)
 	folder, open := testdata(row.Model), segment.OpenOptions{Folds: row.Folds, Checkpoint: row.Checkpoint}

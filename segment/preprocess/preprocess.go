@@ -172,9 +172,6 @@ func extremes(s []float32) (lo, hi float32) {
 	return lo, hi
 }
 
-// Identity reports whether the grid is the view itself.
-func (c *Case) Identity() bool { return c.Shape == c.View.Shape }
-
 // plane returns slice i of the slowest axis of a view of one channel.
 func plane(data []byte, d volume.DType, v volume.View, i int) kernel.Plane {
 	return kernel.Plane{Data: data, DType: int32(d), Offset: v.Offset + i*v.Stride[0],

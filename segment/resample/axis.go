@@ -10,12 +10,14 @@ import (
 	"math"
 
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/volume"
 )
 
 // newShape returns the shape of a grid after a change of spacing (same order of axes),
 // as nnU-Net's compute_new_shape: rounded half to even.
 func newShape(old [3]int, from, to [3]float64) ([3]int, error) {
 	var shape [3]int
+	voxels := 1.0
 	for i := range old {
 		n := math.RoundToEven(from[i] / to[i] * float64(old[i]))
 		if !(n >= 1 && n <= 1<<20) {
@@ -23,6 +25,10 @@ func newShape(old [3]int, from, to [3]float64) ([3]int, error) {
 				old[i], from[i], i, n, to[i])
 		}
 		shape[i] = int(n)
+		voxels *= n
+	}
+	if voxels > volume.MaxVoxels {
+		return shape, fault.New(fault.Memory, "%v voxels of %v mm make a grid of %v voxels of the network's %v mm: more than 2^40", old, from, shape, to)
 	}
 	return shape, nil
 }

@@ -8,6 +8,7 @@ package volume
 
 import (
 	"math"
+	"unsafe"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
@@ -72,6 +73,9 @@ func (g *Geometry) Validate() error {
 		if g.Size[i] < 1 {
 			return fault.New(fault.Argument, "size along %c is %d, must be at least 1", axis, g.Size[i])
 		}
+		if g.Size[i] > math.MaxInt32 {
+			return fault.New(fault.Memory, "size along %c is %d, must be below 2^31 (and all voxels at most 2^40)", axis, g.Size[i])
+		}
 		total *= float64(g.Size[i])
 		if s := g.Spacing[i]; !(s > 0) || math.IsInf(s, 0) {
 			return fault.New(fault.Argument, "spacing along %c is %g mm, must be positive and finite", axis, s)
@@ -134,6 +138,23 @@ func Wrap(g Geometry, channels int, d DType, data []byte) (*Volume, error) {
 			channels, g.Size[0], g.Size[1], g.Size[2], d, len(data))
 	}
 	return &Volume{Geometry: g, Channels: channels, DType: d, Data: data}, nil
+}
+
+// Check reports whether the volume can be used: a sound geometry and as many bytes as
+// its voxels need. Volumes of New and Wrap are sound; this guards those that a caller
+// filled in or freed. A nil volume is an error.
+func (v *Volume) Check() error {
+	if v == nil {
+		return fault.New(fault.Argument, "no volume (nil)")
+	}
+	_, err := Wrap(v.Geometry, v.Channels, v.DType, v.Data)
+	return err
+}
+
+// Overlaps reports whether two volumes share memory.
+func (v *Volume) Overlaps(w *Volume) bool {
+	a, b := uintptr(unsafe.Pointer(unsafe.SliceData(v.Data))), uintptr(unsafe.Pointer(unsafe.SliceData(w.Data)))
+	return a < b+uintptr(len(w.Data)) && b < a+uintptr(len(v.Data))
 }
 
 // Free gives the memory of New back; it does nothing for wrapped memory, for

@@ -25,7 +25,7 @@ func TestValidateNamesTheFault(t *testing.T) {
 	}{
 		"zero size":     {func(g *Geometry) { g.Size[1] = 0 }, fault.Argument, "size along y is 0"},
 		"huge":          {func(g *Geometry) { g.Size = [3]int{30000, 30000, 30000} }, fault.Memory, "more than 2^40"},
-		"overflow":      {func(g *Geometry) { g.Size = [3]int{math.MaxInt, math.MaxInt, 2} }, fault.Memory, "more than 2^40"},
+		"overflow":      {func(g *Geometry) { g.Size = [3]int{math.MaxInt, math.MaxInt, 2} }, fault.Memory, "must be below 2^31"},
 		"zero spacing":  {func(g *Geometry) { g.Spacing[0] = 0 }, fault.Argument, "spacing along x is 0 mm"},
 		"negative":      {func(g *Geometry) { g.Spacing[2] = -1 }, fault.Argument, "spacing along z is -1 mm"},
 		"NaN spacing":   {func(g *Geometry) { g.Spacing[2] = math.NaN() }, fault.Argument, "spacing along z is NaN"},
@@ -59,6 +59,17 @@ func TestNewWrapFree(t *testing.T) {
 	require.NoError(t, err)
 	As[uint16](w)[1] = 258
 	assert.Equal(t, []byte{2, 1}, data[2:4])
+	assert.NoError(t, w.Check())
+	half, err := Wrap(grid(4, 3, 1), 1, Uint16, data[24:])
+	require.NoError(t, err)
+	other, err := Wrap(grid(4, 3, 1), 1, Uint16, data[:24])
+	require.NoError(t, err)
+	assert.True(t, w.Overlaps(half))
+	assert.True(t, half.Overlaps(w))
+	assert.False(t, half.Overlaps(other))
+	assert.Error(t, v.Check(), "freed")
+	assert.Error(t, (*Volume)(nil).Check())
+	assert.Error(t, (&Volume{Geometry: grid(4, 3, 2), Channels: 1, DType: Uint8, Data: data[:5]}).Check())
 	w.Free()
 	assert.NotNil(t, w.Data, "wrapped memory stays the caller's")
 	_, err = Wrap(grid(4, 3, 2), 1, Uint16, data[:47])

@@ -194,11 +194,13 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 			if err := c.postprocess(one); err != nil {
 				return err
 			}
-			merge(labels, one, m.list.Models[i].to)
+			merge(labels, one, m.list.Models[i].to, c.threads)
 		case combineEnsemble:
-			for j, v := range own {
-				probabilities[j] += v
-			}
+			blocks(len(own), c.threads, func(lo, hi int) {
+				for j, v := range own[lo:hi] {
+					probabilities[lo+j] += v
+				}
+			})
 		}
 	}
 	switch m.list.Combine {
@@ -227,22 +229,33 @@ func (c *call) with(i int, body func() error) error {
 	return body()
 }
 
-// merge writes the foreground of one model's labels into the whole map.
-func merge(labels, one *volume.Volume, to []uint16) {
-	for i := range labels.Voxels() {
-		if v := to[labelAt(one, i)]; v != 0 {
-			setLabel(labels, i, v)
+// blocks calls body on parts of [0, n), side by side.
+func blocks(n, threads int, body func(lo, hi int)) {
+	const block = 1 << 18
+	_ = parallel.For((n+block-1)/block, threads, func(_, b int) error {
+		body(b*block, min(n, (b+1)*block))
+		return nil
+	})
+}
+
+// merge writes the foreground of one model's labels (uint16) into the whole map.
+func merge(labels, one *volume.Volume, to []uint16, threads int) {
+	from := volume.As[uint16](one)
+	blocks(len(from), threads, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			if v := to[from[i]]; v != 0 {
+				setLabel(labels, i, v)
+			}
 		}
-	}
+	})
 }
 
 // vote averages n models' summed probabilities in place and writes the label map of
 // the averages: the most probable class, or the last region above one half.
 func vote(labels *volume.Volume, sums []float32, n int, p *part, threads int) {
 	voxels, share := labels.Voxels(), 1/float32(n)
-	const block = 1 << 16
-	_ = parallel.For((voxels+block-1)/block, threads, func(_, b int) error {
-		for i := b * block; i < min(voxels, (b+1)*block); i++ {
+	blocks(voxels, threads, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
 			label, best := uint16(0), float32(-1)
 			for class := range p.heads {
 				v := sums[class*voxels+i] * share
@@ -255,15 +268,7 @@ func vote(labels *volume.Volume, sums []float32, n int, p *part, threads int) {
 			}
 			setLabel(labels, i, label)
 		}
-		return nil
 	})
-}
-
-func labelAt(v *volume.Volume, i int) uint16 {
-	if v.DType == volume.Uint16 {
-		return volume.As[uint16](v)[i]
-	}
-	return uint16(v.Data[i])
 }
 
 func setLabel(v *volume.Volume, i int, label uint16) {

@@ -30,7 +30,8 @@ func nonzeroMask(image *volume.Volume, view volume.View, threads int) ([]byte, e
 		}
 		slice := mask[i*n1*n2 : (i+1)*n1*n2]
 		for channel := range image.Channels {
-			kernel.Load(scratch[worker], plane(image.Data[channel*bytes:(channel+1)*bytes], image.DType, view, i), kernel.Identity)
+			from := resample.Source{Data: image.Data[channel*bytes : (channel+1)*bytes], DType: image.DType, View: view}
+			kernel.Load(scratch[worker], from.Plane(i), kernel.Identity)
 			for j, v := range scratch[worker] {
 				if v != 0 {
 					slice[j] = inside
@@ -119,7 +120,7 @@ func maskedZScore(s resample.Source, mask []byte, threads int) (resample.Source,
 	}
 	sums, counts := make([]float64, view.Shape[0]), make([]float64, view.Shape[0])
 	pass(func(i int, data []float32, mask []byte) {
-		kernel.Load(data, plane(s.Data, s.DType, view, i), kernel.Identity)
+		kernel.Load(data, s.Plane(i), kernel.Identity)
 		for j, v := range data {
 			sums[i] += float64(v) * float64(mask[j])
 			counts[i] += float64(mask[j])

@@ -81,7 +81,7 @@ func scanView(s *resample.Source, threads int) (scan, error) {
 		shift = 0
 	}
 	_ = parallel.For(len(slices), threads, func(_, i int) error {
-		slices[i] = kernel.Scan(plane(s.Data, s.DType, s.View, i), shift)
+		slices[i] = kernel.Scan(s.Plane(i), shift)
 		return nil
 	})
 	r, sum, sum2, bad := scan{min: math.Inf(1), max: math.Inf(-1)}, 0.0, 0.0, 0

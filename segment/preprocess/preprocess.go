@@ -109,7 +109,7 @@ func (k *Case) fill(image, previous *volume.Volume, c Config, n, threads int) (e
 			if source, own, err = maskedZScore(source, mask, threads); err != nil {
 				return err
 			}
-			lo, hi = extremes(own)
+			lo, hi = resample.Extremes(own)
 		}
 		err = c.Image.Image(k.Data[channel*n:(channel+1)*n], k.Shape, source, k.From, k.To, lo, hi, threads)
 		cmem.Free(own)
@@ -133,8 +133,9 @@ func (k *Case) previous(dst []float32, labels *volume.Volume, mask []byte, c Con
 	}
 	defer cmem.Free(source)
 	row := make([]float32, shape[1]*shape[2])
+	from := resample.Source{Data: labels.Data, DType: labels.DType, View: k.View}
 	for i := range shape[0] {
-		kernel.Load(row, plane(labels.Data, labels.DType, k.View, i), kernel.Identity)
+		kernel.Load(row, from.Plane(i), kernel.Identity)
 		for j, v := range row {
 			at := i*len(row) + j
 			source[at] = int16(v)
@@ -162,18 +163,4 @@ func (k *Case) previous(dst []float32, labels *volume.Volume, mask []byte, c Con
 		}
 		return nil
 	})
-}
-
-func extremes(s []float32) (lo, hi float32) {
-	lo, hi = s[0], s[0]
-	for _, v := range s {
-		lo, hi = min(lo, v), max(hi, v)
-	}
-	return lo, hi
-}
-
-// plane returns slice i of the slowest axis of a view of one channel.
-func plane(data []byte, d volume.DType, v volume.View, i int) kernel.Plane {
-	return kernel.Plane{Data: data, DType: int32(d), Offset: v.Offset + i*v.Stride[0],
-		Stride: [2]int{v.Stride[1], v.Stride[2]}, Shape: [2]int{v.Shape[1], v.Shape[2]}}
 }

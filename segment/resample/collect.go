@@ -48,7 +48,7 @@ func (l *Labels) export() error {
 	}
 	for class := range l.classes {
 		low := l.collected[class*n : (class+1)*n]
-		lo, hi := extremes(low, true)
+		lo, hi := Extremes(low)
 		source := Source{Data: cmem.Bytes(low), DType: volume.Float32, Affine: kernel.Identity,
 			View: volume.View{Shape: l.low, Stride: [3]int{l.low[1] * l.low[2], l.low[2], 1}}}
 		if err := l.plan.run(logits, source, lo, hi, l.threads); err != nil {

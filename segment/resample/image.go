@@ -15,8 +15,8 @@ type Source struct {
 	Affine kernel.Affine // applied to every voxel as it is read
 }
 
-// plane returns slice i of the view's slowest axis.
-func (s *Source) plane(i int) kernel.Plane {
+// Plane returns slice i of the view's slowest axis.
+func (s *Source) Plane(i int) kernel.Plane {
 	v := s.View
 	return kernel.Plane{
 		Data: s.Data, DType: int32(s.DType), Offset: v.Offset + i*v.Stride[0],
@@ -106,7 +106,7 @@ func (plan *plan) slices(stack []float32, src Source, threads int) error {
 	p, q, p2, q2 := plan.in[1], plan.in[2], plan.out[1], plan.out[2]
 	if p == p2 && q == q2 {
 		return parallel.For(plan.in[0], threads, func(_, i int) error {
-			kernel.Load(stack[i*p*q:(i+1)*p*q], src.plane(i), src.Affine)
+			kernel.Load(stack[i*p*q:(i+1)*p*q], src.Plane(i), src.Affine)
 			return nil
 		})
 	}
@@ -116,7 +116,7 @@ func (plan *plan) slices(stack []float32, src Source, threads int) error {
 	return parallel.For(plan.in[0], threads, func(worker, i int) error {
 		s := lend(worker)
 		a, b := s.slices[0], s.slices[1]
-		plane := src.plane(i)
+		plane := src.Plane(i)
 		// Both passes interpolate from row to row, over contiguous columns: first with
 		// the slice lying on its side (q x p), then upright.
 		if abs(plane.Stride[1]) > abs(plane.Stride[0]) {
@@ -127,7 +127,10 @@ func (plan *plan) slices(stack []float32, src Source, threads int) error {
 			kernel.Load(a, plane, src.Affine)
 			kernel.Transpose(b, p, a, q, p, q)
 		}
-		lo, hi := extremes(b[:p*q], clipEach)
+		var lo, hi float32
+		if clipEach {
+			lo, hi = Extremes(b[:p*q])
+		}
 		if q != q2 {
 			passQ.rows(a, p, b, p, p, s)
 			a, b = b, a
@@ -146,10 +149,8 @@ func (plan *plan) slices(stack []float32, src Source, threads int) error {
 	})
 }
 
-func extremes(s []float32, wanted bool) (lo, hi float32) {
-	if !wanted {
-		return 0, 0
-	}
+// Extremes returns the smallest and the largest of some values.
+func Extremes(s []float32) (lo, hi float32) {
 	lo, hi = s[0], s[0]
 	for _, v := range s {
 		lo, hi = min(lo, v), max(hi, v)

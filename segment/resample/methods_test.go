@@ -70,7 +70,7 @@ func every(t *testing.T, kind string, body func(name string, m Method, g grid, i
 func TestEveryMethodOnImages(t *testing.T) {
 	worst := 0.0
 	every(t, "images", func(name string, m Method, g grid, in, want []float32) {
-		lo, hi := extremesOf(in)
+		lo, hi := Extremes(in)
 		shape, err := m.Shape(g.In, g.From, g.To)
 		require.NoError(t, err)
 		require.Equal(t, g.Out, shape, name)

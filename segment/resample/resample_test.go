@@ -52,8 +52,6 @@ var (
 	linear = Method{Function: Spline, Order: 1, Threshold: 3}
 )
 
-func extremesOf(s []float32) (lo, hi float32) { return extremes(s, true) }
-
 // full is the view of a row-major array.
 func full(shape [3]int) volume.View {
 	return volume.View{Shape: shape, Stride: [3]int{shape[1] * shape[2], shape[2], 1}}
@@ -88,7 +86,7 @@ func TestImageAgreesWithNNUNet(t *testing.T) {
 		}
 		for _, c := range goldens(t) {
 			for _, threads := range []int{1, 3} {
-				lo, hi := extremesOf(c.in)
+				lo, hi := Extremes(c.in)
 				dst := make([]float32, len(c.image))
 				src := Source{Data: cmem.Bytes(c.in), DType: volume.Float32, View: full(c.inShape), Affine: kernel.Identity}
 				require.NoError(t, cubic.Image(dst, c.Shape, src, c.From, c.To, lo, hi, threads))
@@ -117,7 +115,7 @@ func TestImageOfAPermutedAndFlippedSource(t *testing.T) {
 			}
 		}
 		view := volume.View{Shape: n, Stride: [3]int{1, -n[0], n[1] * n[0]}, Offset: (n[1] - 1) * n[0]}
-		lo, hi := extremesOf(c.in)
+		lo, hi := Extremes(c.in)
 		want, got := make([]float32, len(c.image)), make([]float32, len(c.image))
 		require.NoError(t, cubic.Image(want, c.Shape, Source{cmem.Bytes(c.in), volume.Float32, full(n), kernel.Identity}, c.From, c.To, lo, hi, 1))
 		require.NoError(t, cubic.Image(got, c.Shape, Source{cmem.Bytes(stored), volume.Float32, view, kernel.Identity}, c.From, c.To, lo, hi, 1))

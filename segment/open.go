@@ -1,0 +1,178 @@
+package segment
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"github.com/libflare/libflare/segment/engine"
+	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/onnx"
+)
+
+// load opens a bundle or a folder: what to do (recipe) and what to run (networks).
+func load(path string, o OpenOptions) (*recipe, *networks, error) {
+	r, model, done, err := read(path, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	n, err := r.networks(model)
+	return r, n, err
+}
+
+// read opens a bundle or a folder and checks it; weights are not read yet. done
+// frees what the model's weights lie in.
+func read(path string, o OpenOptions) (*recipe, *onnx.Model, func(), error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, nil, fileError(path, err)
+	}
+	var model *onnx.Model
+	done := func() {}
+	if info.IsDir() {
+		model, done, err = source(ConvertOptions{Folder: path, Checkpoint: o.Checkpoint, Folds: o.Folds})
+	} else {
+		var data []byte
+		if data, err = readLarge(path); err == nil {
+			done = func() { cmem.Free(data) }
+			if model, err = onnx.Parse(data); err != nil {
+				done()
+				err = fault.New(fault.KindOf(err), "%s: not an ONNX model or bundle: %w", path, err)
+			}
+		}
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	r, err := recipeOf(model, path)
+	if err == nil && !info.IsDir() && !allFolds(o.Folds) {
+		err = r.choose(o.Folds, path)
+	}
+	if err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return r, model, done, nil
+}
+
+// networks are the models that a session runs, one per fold, in C memory.
+type networks struct{ list []engine.Network }
+
+func (n *networks) free() {
+	for _, m := range n.list {
+		cmem.Free(m.ONNX)
+	}
+}
+
+// networks marshals each fold of the model by itself.
+func (r *recipe) networks(model *onnx.Model) (*networks, error) {
+	n := &networks{}
+	for _, fold := range r.folds {
+		m := model
+		var err error
+		if len(model.Folds()) > 1 {
+			if m, err = model.ExtractFolds([]string{fold}); err != nil {
+				n.free()
+				return nil, err
+			}
+		}
+		m.Metadata = nil // the runtime has no use for the plans
+		data, err := marshal(m)
+		if err != nil {
+			n.free()
+			return nil, err
+		}
+		in, out := []int64{1, int64(r.inputs)}, []int64{1, int64(r.heads)}
+		for _, p := range r.configuration.PatchSize {
+			in, out = append(in, int64(p)), append(out, int64(p))
+		}
+		n.list = append(n.list, engine.Network{ONNX: data, Input: m.Graph.DataInputs()[0].Name, InputShape: in,
+			Output: m.Graph.Outputs[0].Name, OutputShape: out})
+	}
+	return n, nil
+}
+
+// marshal encodes a model in C memory.
+func marshal(m *onnx.Model) ([]byte, error) {
+	if size := m.Size(); size >= maxBundle {
+		return nil, fault.New(fault.Unsupported, "a model of %d bytes: ONNX files hold at most 2 GiB; use fewer folds", size)
+	}
+	data, err := cmem.Alloc[byte](m.Size())
+	if err != nil {
+		return nil, err
+	}
+	if err := m.MarshalTo(data); err != nil {
+		cmem.Free(data)
+		return nil, err
+	}
+	return data, nil
+}
+
+func allFolds(folds string) bool { return folds == "" || folds == "all" }
+
+// maxText bounds the JSON files of models: nnU-Net's largest, with the fingerprint of
+// thousands of cases, are below 1 MB.
+const maxText = 64 << 20
+
+// readFile reads a small text file.
+func readFile(path string) ([]byte, error) {
+	if _, err := regular(path, maxText); err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	return data, nil
+}
+
+// regular returns the size of a file below limit bytes; anything that is no regular
+// file, and might block or never end, is refused.
+func regular(path string, limit int64) (int64, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return 0, fileError(path, err)
+	case !info.Mode().IsRegular():
+		return 0, fault.New(fault.IO, "%s: not a regular file (%s)", path, info.Mode().Type())
+	case info.Size() == 0 || info.Size() >= limit:
+		return 0, fault.New(fault.Format, "%s: %d bytes, expected 1 to %d", path, info.Size(), limit-1)
+	}
+	return info.Size(), nil
+}
+
+// readLarge reads a model file into C memory.
+func readLarge(path string) ([]byte, error) {
+	size, err := regular(path, maxBundle)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fileError(path, err)
+	}
+	defer f.Close()
+	data, err := cmem.Alloc[byte](int(size))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.ReadFull(f, data); err != nil {
+		cmem.Free(data)
+		return nil, fileError(path, err)
+	}
+	return data, nil
+}
+
+// fileError gives an operating system's error its kind; the path is in it or added.
+func fileError(path string, err error) error {
+	kind := fault.IO
+	if os.IsNotExist(err) {
+		kind = fault.NotFound
+	}
+	if strings.Contains(err.Error(), path) {
+		return fault.New(kind, "%w", err)
+	}
+	return fault.New(kind, "%s: %w", path, err)
+}

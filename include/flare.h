@@ -151,7 +151,8 @@ FLARE_API flare_status flare_model_open(flare_model **out, const char *path,
  * labels, channels, spacing_mm and patch_size (z,y,x), folds, mirror_axes, normalization,
  * orientation, heads, device, precision, threads, notes (devices that do not run it, and why),
  * previous_stage ("", or the configuration whose labels a cascade's second stage needs); of a
- * list also combine and models, the descriptions of its models. */
+ * list also combine and models, the descriptions of its models; postprocessing (whether the
+ * model stores any). heads is 0 for a list of parts, which has no probabilities. */
 FLARE_API flare_status flare_model_describe(char **out, flare_model *model);
 
 /* Closes a model; a running call on it is cancelled and waited for. NULL and stale handles
@@ -248,7 +249,7 @@ FLARE_API flare_status flare_cancel(flare_model *model);
  *    "precision": "fp32", "threads": n}
  * total is the whole call; open is the time flare_model_open took (not part of total);
  * peak_memory_bytes is the peak resident size of the process. Before the first such call
- * all but open, device, precision and threads is 0. */
+ * all but open, device, precision and threads is 0 (of a list device is "" then). */
 FLARE_API flare_status flare_model_stats(char **out, flare_model *model);
 
 /* -------------------------------------------------------------- converting ------- */

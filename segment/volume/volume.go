@@ -74,7 +74,7 @@ func (g *Geometry) Validate() error {
 			return fault.New(fault.Argument, "size along %c is %d, must be at least 1", axis, g.Size[i])
 		}
 		if g.Size[i] > math.MaxInt32 {
-			return fault.New(fault.Memory, "size along %c is %d, must be below 2^31 (and all voxels at most 2^40)", axis, g.Size[i])
+			return fault.New(fault.Memory, "size along %c is %d: refused, must be below 2^31 (and all voxels at most 2^40)", axis, g.Size[i])
 		}
 		total *= float64(g.Size[i])
 		if s := g.Spacing[i]; !(s > 0) || math.IsInf(s, 0) {

@@ -30,6 +30,7 @@ func newGunzip(r io.Reader) (*gunzip, error) {
 	return &gunzip{in, z}, nil
 }
 
+// Read gives the inflated bytes; io.EOF after the last member.
 func (g *gunzip) Read(p []byte) (int, error) {
 	for {
 		n, err := g.z.Read(p)

@@ -131,7 +131,8 @@ typedef struct flare_open_options {
     const char *device;      /* "auto" (default), "cpu" (OpenVINO where it loads, else ONNX
                               * Runtime), "openvino", "ort", "cuda"                        */
     const char *folds;       /* "all" (default) or a list such as "0,1"                    */
-    const char *checkpoint;  /* file in each fold_* folder; default "checkpoint_final.pth" */
+    const char *checkpoint;  /* file in each fold_* folder; default "checkpoint_final.pth";
+                              * refused for bundles, which hold their weights              */
     const char *runtime;     /* ONNX Runtime library or its folder; default: search        */
     int32_t     threads;     /* bound on the threads of a call; 0: one per core            */
     int32_t     reserved;    /* 0                                                          */
@@ -179,8 +180,8 @@ typedef struct flare_volume {
     int64_t     size[3];      /* voxels along x, y, z                                     */
     double      spacing[3];   /* mm along x, y, z; positive                               */
     double      origin[3];    /* mm, LPS: centre of voxel (0,0,0)                         */
-    double      direction[9]; /* row-major; column i is the LPS unit vector of axis i; all
-                               * zero: identity                                           */
+    double      direction[9]; /* row-major; column i is the LPS unit vector of axis i, at right
+                               * angles to the others (within 1e-3); all zero: identity    */
 } flare_volume;
 
 #define FLARE_VOLUME_INIT { sizeof(flare_volume), 0, 0, 0, {0, 0, 0}, {0, 0, 0}, {0, 0, 0}, \
@@ -230,17 +231,22 @@ FLARE_API flare_status flare_segment(void *labels, int32_t labels_dtype, size_t 
                                      const flare_segment_options *options);
 
 /* Segments a file (.nii, .nii.gz) into a file; of an image in several files, one for each
- * channel, in_path is the first, CASE_0000.nii.gz. Labels are on the input's grid with its header
- * geometry, uint8 (uint16 for labels above 255). The output is written to a temporary file
- * and renamed, so that it is whole or absent. */
+ * channel, in_path is the first, CASE_0000.nii.gz, and CASE_0001.nii.gz and so on are all taken
+ * for its channels. Labels are on the input's grid with its header geometry, uint8 (uint16 for
+ * labels above 255). Labels and probabilities are written to temporary files and renamed in the
+ * end, so that they are both there and whole, or neither is.
+ *   An output that is a file of the image, the previous labels, the model or the other output,
+ * also through links, is refused with FLARE_ERR_ARGUMENT. A symbolic link in an output's place
+ * stays and the file it names is written; a file that exists keeps its permissions; one that is
+ * read-only, or a device, is refused with FLARE_ERR_IO. Content of a file that does not suit the
+ * model (its voxels, spacing, number of channels) is FLARE_ERR_MODEL. */
 FLARE_API flare_status flare_segment_file(flare_model *model, const char *in_path,
                                           const char *out_path,
                                           const flare_segment_options *options);
 
 /* Cancels the calls that are running or waiting on the model; they return
- * FLARE_ERR_CANCELLED within the time of one network tile, or when the phase in progress
- * (reading, preprocessing, writing) ends. Returns at once, from
- * any thread. */
+ * FLARE_ERR_CANCELLED within the time of one network tile, or when preprocessing ends, if that
+ * is in progress; reading and writing stop at once. Returns at once, from any thread. */
 FLARE_API flare_status flare_cancel(flare_model *model);
 
 /* Statistics of the model's last successful call as JSON (caller frees):
@@ -273,7 +279,10 @@ FLARE_API void flare_convert_options_init(flare_convert_options *options, size_t
 
 /* Writes a bundle: a plain .onnx file (any ONNX viewer or runtime opens it) whose metadata
  * holds all that segmenting needs. Written to a temporary file and renamed. options: not
- * NULL, with either folder or onnx. */
+ * NULL, with either folder or onnx. Where onnx is a bundle itself, what the options leave NULL
+ * (labels, orientation) and what they cannot say (folds, mirror axes, post-processing) stays as
+ * it is there. An out_path that is one of the files named, or that is a file in the folder, is
+ * refused with FLARE_ERR_ARGUMENT. */
 FLARE_API flare_status flare_convert(const char *out_path, const flare_convert_options *options);
 
 #ifdef __cplusplus

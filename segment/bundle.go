@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/libflare/libflare/segment/imageio"
@@ -37,10 +38,18 @@ const maxBundle = 2 << 30
 
 // Convert writes a bundle to the file out: a plain .onnx file (any ONNX viewer or
 // runtime opens it) whose metadata hold all that segmenting needs. out is whole or
-// absent.
+// absent, and none of what it is made of: neither a file that o names nor one that is
+// in the folder. Where o.ONNX is a bundle itself, what o does not say anew (labels,
+// folds, mirror axes, orientation, post-processing) stays.
 func Convert(ctx context.Context, out string, o ConvertOptions) error {
 	if !strings.HasSuffix(out, ".onnx") {
-		return fault.New(fault.Argument, "%s: a bundle's name ends in .onnx", out)
+		return fault.New(fault.Argument, "%q: a bundle's name ends in .onnx", out)
+	}
+	if err := spare([]string{out}, []string{o.ONNX, o.Plans, o.Dataset}); err != nil {
+		return err
+	}
+	if o.Folder != "" && imageio.Within(out, o.Folder) {
+		return fault.New(fault.Argument, "%s: a file in the folder %s that is converted, which would be overwritten: choose another name, or remove it", out, o.Folder)
 	}
 	model, done, err := source(o)
 	if err != nil {
@@ -99,9 +108,8 @@ func fromFolder(path, checkpoint, folds string) (*onnx.Model, func(), error) {
 	}
 	names := folder.DefaultFolds()
 	if !allFolds(folds) {
-		names = strings.Split(folds, ",")
-		for i, name := range names {
-			names[i] = strings.TrimSpace(name)
+		if names, err = foldNames(folds); err != nil {
+			return nil, nil, err
 		}
 	}
 	configuration, err := folder.Plans.Configuration(folder.Configuration)
@@ -142,7 +150,7 @@ func fromFolder(path, checkpoint, folds string) (*onnx.Model, func(), error) {
 	return model, done, nil
 }
 
-// fromONNX takes a network exported by others as it is.
+// fromONNX takes a network exported by others, or that of a bundle, as it is.
 func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
 	text, err := readFile(o.Plans)
 	if err != nil {
@@ -157,7 +165,6 @@ func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
 		return nil, nil, err
 	}
 	var dataset *nnunet.Dataset
-	channels := len(configuration.Normalization)
 	if o.Dataset != "" {
 		if text, err = readFile(o.Dataset); err != nil {
 			return nil, nil, err
@@ -165,7 +172,6 @@ func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
 		if dataset, err = nnunet.ParseDataset(text, o.Dataset); err != nil {
 			return nil, nil, err
 		}
-		channels = dataset.NumInputs(configuration)
 	}
 	data, err := readLarge(o.ONNX)
 	if err != nil {
@@ -177,11 +183,22 @@ func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
 		return nil, nil, err
 	}
 	model, err := onnx.Parse(data)
-	if err == nil {
-		err = model.LoadExternal(filepath.Dir(o.ONNX))
+	if err != nil {
+		return fail(fault.New(fault.KindOf(err), "%s: %w", o.ONNX, err))
+	}
+	bundle, err := stored(model, o.ONNX)
+	if err != nil {
+		return fail(err)
+	}
+	if dataset == nil {
+		dataset = bundle
+	}
+	channels := len(configuration.Normalization)
+	if dataset != nil {
+		channels = dataset.NumInputs(configuration)
 	}
 	var notes []string
-	if err == nil {
+	if err = model.LoadExternal(filepath.Dir(o.ONNX)); err == nil {
 		model, notes, err = model.Static(configuration.PatchSize, channels)
 	}
 	if err != nil {
@@ -199,8 +216,30 @@ func fromONNX(o ConvertOptions) (*onnx.Model, func(), error) {
 			return fail(err)
 		}
 	}
-	describe(model, plans, dataset, o.Configuration, "onnx", []string{"0"}, nil)
+	if bundle != nil { // the rest of its metadata stays
+		model.SetMeta(metaPlans, string(plans.Raw))
+		model.SetMeta(metaConfiguration, o.Configuration)
+		model.SetMeta(metaDataset, string(dataset.Raw))
+	} else {
+		describe(model, plans, dataset, o.Configuration, "onnx", []string{"0"}, nil)
+	}
 	return model, done, nil
+}
+
+// stored returns the dataset that a bundle holds, nil for another model. Metadata of an
+// unknown format are dropped, and said to be.
+func stored(model *onnx.Model, path string) (*nnunet.Dataset, error) {
+	switch format, _ := model.Meta(metaFormat); format {
+	case "":
+		return nil, nil
+	case bundleFormat:
+		text, _ := model.Meta(metaDataset)
+		return nnunet.ParseDataset([]byte(text), path+" (dataset)")
+	default:
+		logf(LogWarning, "%s: bundle format %q, this library reads format %s: its labels and other metadata are not kept", path, format, bundleFormat)
+		model.Metadata = slices.DeleteFunc(model.Metadata, func(p onnx.Property) bool { return strings.HasPrefix(p.Key, "flare.") })
+		return nil, nil
+	}
 }
 
 // describe writes a bundle's metadata.

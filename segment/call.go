@@ -108,11 +108,11 @@ func (c *call) use(p *part, session *engine.Session, i, n int) {
 // Networks and Run make the call the sliding window's network, with its clock.
 func (c *call) Networks() int { return c.session.Networks() }
 
-// Run runs fold i on the session's buffers.
-func (c *call) Run(ctx context.Context, i int) error {
+// Run runs a fold on a slot of the session's buffers.
+func (c *call) Run(ctx context.Context, network, slot int) error {
 	c.phase(phaseNetwork)
 	defer c.phase(phaseExport)
-	return c.session.Run(ctx, i)
+	return c.session.Run(ctx, network)
 }
 
 // tile is told of every finished tile.

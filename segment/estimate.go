@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/sliding"
 	"github.com/libflare/libflare/segment/volume"
@@ -86,7 +85,8 @@ func (c *call) estimate(g volume.Geometry) (Estimate, error) {
 		return Estimate{}, err
 	}
 	task := sliding.Task{Shape: shape, Patch: p.configuration.PatchSize}
-	e := Estimate{Tiles: task.Tiles()}
+	_, tiles := task.Tiles()
+	e := Estimate{Tiles: tiles}
 	if e.SecondsPerTile, err = c.secondsPerTile(); err != nil {
 		return Estimate{}, err
 	}
@@ -116,22 +116,20 @@ func (c *call) estimate(g volume.Geometry) (Estimate, error) {
 // the runtime makes its buffers then; where it was quick, a second one counts.
 func (c *call) secondsPerTile() (float64, error) {
 	p := c.part
-	patch, voxels := [3]int{1, 1, 1}, 1
+	patch := [3]int{1, 1, 1}
 	copy(patch[3-len(p.configuration.PatchSize):], p.configuration.PatchSize)
-	for _, n := range patch {
-		voxels *= n
+	task := c.task(patch)
+	task.Mirror = nil
+	task.Load = func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
+		for channel := range p.inputs {
+			for i := range n {
+				clear(dst(channel, i))
+			}
+		}
+		return nil
 	}
-	zeros, err := cmem.AllocZero[float32](p.inputs * voxels)
-	if err != nil {
-		return 0, err
-	}
-	defer cmem.Free(zeros)
-	task := sliding.Task{
-		Image: zeros, Shape: patch, Channels: p.inputs, Classes: p.heads, Patch: p.configuration.PatchSize, Threads: c.threads,
-		Network: c, Input: c.session.Input, Output: c.session.Output,
-		Plane: func(int, func([]float32) error) error { return nil },
-		Tile:  func(int, int) error { return c.cancelled() },
-	}
+	task.Plane = func(int, func([]float32, int, int) error) error { return nil }
+	task.Tile = func(int, int) error { return c.cancelled() }
 	best := 0.0
 	for try := range 2 {
 		start := time.Now()

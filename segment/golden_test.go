@@ -57,7 +57,7 @@ func open(t testing.TB, path string, o OpenOptions) *Model {
 
 func readLabels(t testing.TB, path string) *imageio.Image {
 	t.Helper()
-	im, err := imageio.Read(path)
+	im, err := imageio.Read(t.Context(), path)
 	require.NoError(t, err)
 	t.Cleanup(im.Free)
 	require.Equal(t, volume.Uint8, im.DType, path)
@@ -184,7 +184,7 @@ func TestHippocampusAgreesWithNNUNet(t *testing.T) {
 // nnU-Net's intermediate arrays of one case: the preprocessed image, and the logits
 // through their softmax.
 func TestIntermediatesAgreeWithNNUNet(t *testing.T) {
-	image, err := imageio.Read(testenv.Data(t, "msd_task04_hippocampus", "imagesTr", "hippocampus_024.nii.gz"))
+	image, err := imageio.Read(t.Context(), testenv.Data(t, "msd_task04_hippocampus", "imagesTr", "hippocampus_024.nii.gz"))
 	require.NoError(t, err)
 	defer image.Free()
 	want, shape, err := npy.Read(testenv.Data(t, "nnunet_golden", "hippocampus", "hippocampus_024_preprocessed.npy"))

@@ -3,6 +3,7 @@ package segment
 import (
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/libflare/libflare/segment/engine"
@@ -25,6 +26,9 @@ func load(path string, o OpenOptions) (*recipe, *networks, error) {
 // read opens a bundle or a folder and checks it; weights are not read yet. done
 // frees what the model's weights lie in.
 func read(path string, o OpenOptions) (*recipe, *onnx.Model, func(), error) {
+	if path == "" {
+		return nil, nil, nil, fault.New(fault.Argument, "the model's path is empty")
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, nil, nil, fileError(path, err)
@@ -33,6 +37,8 @@ func read(path string, o OpenOptions) (*recipe, *onnx.Model, func(), error) {
 	done := func() {}
 	if info.IsDir() {
 		model, done, err = source(ConvertOptions{Folder: path, Checkpoint: o.Checkpoint, Folds: o.Folds})
+	} else if o.Checkpoint != "" {
+		err = fault.New(fault.Argument, "%s: checkpoint %q is of folders: a bundle holds the weights that it was made with", path, o.Checkpoint)
 	} else {
 		var data []byte
 		if data, err = readLarge(path); err == nil {
@@ -111,6 +117,18 @@ func marshal(m *onnx.Model) ([]byte, error) {
 }
 
 func allFolds(folds string) bool { return folds == "" || folds == "all" }
+
+// foldNames splits a list of folds.
+func foldNames(list string) ([]string, error) {
+	names := strings.Split(list, ",")
+	for i := range names {
+		names[i] = strings.TrimSpace(names[i])
+		if names[i] == "" || slices.Contains(names[:i], names[i]) {
+			return nil, fault.New(fault.Argument, "folds %q: expected all, or names such as 0,1, each once", list)
+		}
+	}
+	return names, nil
+}
 
 // maxText bounds the JSON files of models: nnU-Net's largest, with the fingerprint of
 // thousands of cases, are below 1 MB.

@@ -127,13 +127,14 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 
 // choose keeps the named folds of a bundle.
 func (r *recipe) choose(list, path string) error {
-	var folds []string
-	for _, f := range strings.Split(list, ",") {
-		f = strings.TrimSpace(f)
-		if !slices.Contains(r.folds, f) || slices.Contains(folds, f) {
+	folds, err := foldNames(list)
+	if err != nil {
+		return fault.New(fault.KindOf(err), "%s: %w", path, err)
+	}
+	for _, f := range folds {
+		if !slices.Contains(r.folds, f) {
 			return fault.New(fault.Argument, "%s: folds %q: the bundle holds %s", path, list, strings.Join(r.folds, ","))
 		}
-		folds = append(folds, f)
 	}
 	r.folds = folds
 	return nil

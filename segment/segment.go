@@ -14,7 +14,6 @@ package segment
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/libflare/libflare/segment/engine"
@@ -150,18 +149,16 @@ func (m *Model) SegmentFile(ctx context.Context, in, out string, o Options) (Sta
 	return c.stats(), err
 }
 
-// segmentFile reads, segments and writes.
+// segmentFile reads, segments and writes; what it writes appears together in the end.
 func (c *call) segmentFile(in, out string) error {
-	for _, file := range []string{out, c.options.ProbabilitiesFile} {
-		if file != "" && imageio.Ending(file) == "" || out == "" {
-			return fault.New(fault.Unsupported, "%q: output files end in .nii or .nii.gz", file)
-		}
+	if err := c.checkFiles(in, out); err != nil {
+		return err
 	}
 	if err := c.model.checkOptions(&c.options, c.options.Previous != nil || c.options.PreviousFile != "", c.options.ProbabilitiesFile != ""); err != nil {
 		return err
 	}
 	c.phase(phaseRead)
-	image, err := imageio.ReadCase(in, len(c.model.parts[0].dataset.Channels))
+	image, err := imageio.ReadCase(c.ctx, in, len(c.model.parts[0].dataset.Channels))
 	if err != nil {
 		return err
 	}
@@ -173,11 +170,15 @@ func (c *call) segmentFile(in, out string) error {
 	}
 	previous := c.options.Previous
 	if file := c.options.PreviousFile; file != "" {
-		stage, err := imageio.Read(file)
+		stage, err := imageio.Read(c.ctx, file)
 		if err != nil {
 			return err
 		}
 		defer stage.Free()
+		if stage.Size != image.Size || stage.Channels != 1 {
+			return fault.New(fault.Model, "%s: previous labels of %v voxels and %d channels for an image of %v voxels: sizes must agree, with one channel",
+				file, stage.Size, stage.Channels, image.Size)
+		}
 		previous = stage.Volume
 	}
 	labels, err := volume.New(image.Geometry, 1, c.model.labelType())
@@ -193,21 +194,23 @@ func (c *call) segmentFile(in, out string) error {
 		defer probabilities.Free()
 	}
 	if err := c.segment(image.Volume, labels, previous, volume.As[float32](probabilities)); err != nil {
-		if !strings.Contains(err.Error(), in) && fault.KindOf(err) != fault.Cancelled {
-			err = fault.New(fault.KindOf(err), "%s: %w", in, err)
-		}
-		return err
+		return c.ofFile(err, in)
 	}
 	c.phase(phaseWrite)
-	if err := c.cancelled(); err != nil {
-		return err
-	}
+	var files imageio.Batch
+	defer files.Discard()
 	if probabilities != nil {
-		if err := imageio.Write(c.options.ProbabilitiesFile, probabilities); err != nil {
+		if err := files.Write(c.ctx, c.options.ProbabilitiesFile, probabilities); err != nil {
 			return err
 		}
 	}
-	return image.WriteLabels(out, labels)
+	if err := files.WriteLabels(c.ctx, out, image, labels); err != nil {
+		return err
+	}
+	if err := c.cancelled(); err != nil {
+		return err
+	}
+	return files.Commit()
 }
 
 // segment is the way from an image to labels in memory.
@@ -258,23 +261,38 @@ func (c *call) run(image, previous *volume.Volume, target resample.Target) error
 		}
 	}
 	target.View, target.Regions = grid.View, p.regions
-	export, err := p.exportMethod.Labels(grid.Shape, p.heads, grid.To, grid.From, target, threads)
+	export, err := p.exportMethod.Labels(c.ctx, grid.Shape, p.heads, grid.To, grid.From, target, threads)
 	if err != nil {
 		return err
 	}
 	defer export.Close()
 
-	task := sliding.Task{
-		Image: grid.Data, Shape: grid.Shape, Channels: p.inputs, Classes: p.heads,
-		Patch: p.configuration.PatchSize, Threads: threads,
-		Network: c, Input: c.session.Input, Output: c.session.Output,
-		Plane: export.Plane, Tile: c.tile,
+	task := c.task(grid.Shape)
+	loaded, plane := 0, grid.Shape[1]*grid.Shape[2]
+	task.Load = func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
+		for channel := range p.inputs {
+			for i := range n {
+				copy(dst(channel, i), grid.Data[(channel*grid.Shape[0]+loaded+i)*plane:])
+			}
+		}
+		loaded += n
+		return nil
 	}
-	if c.options.Mirror {
-		task.Mirror = p.mirrorAxes
-	}
+	task.Plane = func(z int, fill func([]float32, int, int) error) error { return export.Plane(z, fill) }
 	c.phase(phaseExport)
 	return task.Run(c.ctx)
+}
+
+// task is the network in use on an image of a shape.
+func (c *call) task(shape [3]int) *sliding.Task {
+	t := &sliding.Task{
+		Shape: shape, Channels: c.part.inputs, Classes: c.part.heads, Patch: c.part.configuration.PatchSize, Threads: c.threads,
+		Network: c, Inputs: [][]float32{c.session.Input}, Outputs: [][]float32{c.session.Output}, Tile: c.tile,
+	}
+	if c.options.Mirror {
+		t.Mirror = c.part.mirrorAxes
+	}
+	return t
 }
 
 func fill(s []float32, v float32) {

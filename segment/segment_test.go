@@ -171,7 +171,7 @@ func TestFilesInAndOut(t *testing.T) {
 	g.Origin = [3]float64{-5, 7, 9}
 	image := noiseImage(t, g, 1)
 	in, out, soft := filepath.Join(dir, "in.nii.gz"), filepath.Join(dir, "out.nii.gz"), filepath.Join(dir, "soft.nii.gz")
-	require.NoError(t, imageio.Write(in, image))
+	require.NoError(t, imageio.Write(t.Context(), in, image))
 	var phases []string
 	stats, err := m.SegmentFile(context.Background(), in, out, Options{ProbabilitiesFile: soft, Progress: func(phase string, fraction float64) {
 		phases = append(phases, phase)
@@ -186,7 +186,7 @@ func TestFilesInAndOut(t *testing.T) {
 	assert.Equal(t, "fp32", stats.Precision)
 	written := readLabels(t, out)
 	assert.Equal(t, labelsOf(t, m, image, Options{}), written.Data)
-	p, err := imageio.Read(soft)
+	p, err := imageio.Read(t.Context(), soft)
 	require.NoError(t, err)
 	defer p.Free()
 	assert.Equal(t, 3, p.Channels)
@@ -198,12 +198,12 @@ func TestChannelsInSeveralFiles(t *testing.T) {
 	m := open(t, pair, OpenOptions{})
 	dir, g := t.TempDir(), geometry(20, 21, 5)
 	both := noiseImage(t, g, 2)
-	require.NoError(t, imageio.Write(filepath.Join(dir, "both.nii.gz"), both))
+	require.NoError(t, imageio.Write(t.Context(), filepath.Join(dir, "both.nii.gz"), both))
 	n := len(both.Data) / 2
 	for i, name := range []string{"case_0000.nii.gz", "case_0001.nii.gz"} {
 		one, err := volume.Wrap(g, 1, both.DType, both.Data[i*n:(i+1)*n])
 		require.NoError(t, err)
-		require.NoError(t, imageio.Write(filepath.Join(dir, name), one))
+		require.NoError(t, imageio.Write(t.Context(), filepath.Join(dir, name), one))
 	}
 	want := bytes.Clone(labelsOf(t, m, both, Options{}))
 	for _, in := range []string{"both.nii.gz", "case_0000.nii.gz"} {
@@ -222,9 +222,9 @@ func TestBadInput(t *testing.T) {
 	m := open(t, tiny, OpenOptions{})
 	ctx := context.Background()
 	in := filepath.Join(dir, "in.nii.gz")
-	require.NoError(t, imageio.Write(in, noiseImage(t, geometry(9, 9, 9), 1)))
+	require.NoError(t, imageio.Write(t.Context(), in, noiseImage(t, geometry(9, 9, 9), 1)))
 	two := filepath.Join(dir, "two.nii")
-	require.NoError(t, imageio.Write(two, noiseImage(t, geometry(9, 9, 9), 2)))
+	require.NoError(t, imageio.Write(t.Context(), two, noiseImage(t, geometry(9, 9, 9), 2)))
 	empty := filepath.Join(dir, "empty.nii.gz")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
 	for _, c := range []struct {
@@ -246,7 +246,7 @@ func TestBadInput(t *testing.T) {
 	}
 	// A 2-D image is not one slice of a volume: nnU-Net would stretch it to 999 slices.
 	plane := filepath.Join(dir, "plane.nii")
-	require.NoError(t, imageio.Write(plane, noiseImage(t, geometry(9, 9, 1), 1)))
+	require.NoError(t, imageio.Write(t.Context(), plane, noiseImage(t, geometry(9, 9, 1), 1)))
 	header, err := os.ReadFile(plane)
 	require.NoError(t, err)
 	header[40] = 2 // dim[0]

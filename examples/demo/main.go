@@ -52,7 +52,7 @@ func run(ctx context.Context, dir, modelPath string, given []string) error {
 		ct, reference = given[0], ""
 	} else {
 		fmt.Println("making   a synthetic CT,", ct)
-		if err := makePatient(ct, reference); err != nil {
+		if err := makePatient(ctx, ct, reference); err != nil {
 			return err
 		}
 	}
@@ -76,11 +76,11 @@ func run(ctx context.Context, dir, modelPath string, given []string) error {
 		}
 		names[l.Value] = l.Name
 	}
-	if err := draw(picture, ct, labels, names); err != nil {
+	if err := draw(ctx, picture, ct, labels, names); err != nil {
 		return err
 	}
 	fmt.Printf("drawn    %s\n\n", picture)
-	if err := printOrgans(labels, reference, names); err != nil {
+	if err := printOrgans(ctx, labels, reference, names); err != nil {
 		return err
 	}
 	s := stats.Seconds
@@ -91,24 +91,24 @@ func run(ctx context.Context, dir, modelPath string, given []string) error {
 }
 
 // makePatient writes a phantom of clinical size and its labels.
-func makePatient(ct, reference string) error {
+func makePatient(ctx context.Context, ct, reference string) error {
 	image, truth, err := phantom.Generate(phantom.Sample(seed, 0, phantom.Clinical))
 	if err != nil {
 		return err
 	}
 	defer image.Free()
 	defer truth.Free()
-	return errors.Join(imageio.Write(ct, image), imageio.Write(reference, truth))
+	return errors.Join(imageio.Write(ctx, ct, image), imageio.Write(ctx, reference, truth))
 }
 
 // draw writes three views of the CT with the labels in colour.
-func draw(file, ctFile, labelFile string, names []string) error {
-	ct, err := imageio.Read(ctFile)
+func draw(ctx context.Context, file, ctFile, labelFile string, names []string) error {
+	ct, err := imageio.Read(ctx, ctFile)
 	if err != nil {
 		return err
 	}
 	defer ct.Free()
-	labels, err := imageio.Read(labelFile)
+	labels, err := imageio.Read(ctx, labelFile)
 	if err != nil {
 		return err
 	}
@@ -122,13 +122,13 @@ func draw(file, ctFile, labelFile string, names []string) error {
 
 // printOrgans prints the volume of every organ, and its DSC where there is a
 // reference.
-func printOrgans(labelFile, referenceFile string, names []string) error {
-	labels, err := imageio.Read(labelFile)
+func printOrgans(ctx context.Context, labelFile, referenceFile string, names []string) error {
+	labels, err := imageio.Read(ctx, labelFile)
 	if err != nil {
 		return err
 	}
 	defer labels.Free()
-	reference, err := imageio.Read(cmp.Or(referenceFile, labelFile))
+	reference, err := imageio.Read(ctx, cmp.Or(referenceFile, labelFile))
 	if err != nil {
 		return err
 	}

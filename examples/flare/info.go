@@ -1,11 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -40,6 +40,9 @@ type estimate struct {
 
 // Run prints what the model says of itself.
 func (c *infoCommand) Run(ctx context.Context) error {
+	if err := given("MODEL", c.Model); err != nil {
+		return err
+	}
 	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{})
 	if err != nil {
 		return err
@@ -55,12 +58,18 @@ func (c *infoCommand) Run(ctx context.Context) error {
 		}
 		k.Estimate.Error = err.Error()
 	}
+	var text bytes.Buffer
 	if c.Json {
-		e := json.NewEncoder(os.Stdout)
+		e := json.NewEncoder(&text)
 		e.SetIndent("", "  ")
-		return e.Encode(k)
+		err = e.Encode(k)
+	} else {
+		err = k.print(&text)
 	}
-	return k.print(os.Stdout)
+	if err != nil {
+		return err
+	}
+	return show(text.Bytes())
 }
 
 // print writes a list's card and those of its models, or that of the one model.

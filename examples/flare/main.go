@@ -66,3 +66,21 @@ func run(args []string) int {
 	}
 	return 0
 }
+
+// given refuses arguments that are empty; named holds the name and value of each.
+func given(named ...string) error {
+	for i := 0; i < len(named); i += 2 {
+		if named[i+1] == "" {
+			return segment.Errorf(segment.ErrArgument, "%s is empty, expected a path", named[i])
+		}
+	}
+	return nil
+}
+
+// show writes to standard output.
+func show(text []byte) error {
+	if _, err := os.Stdout.Write(text); err != nil {
+		return segment.Errorf(segment.ErrIO, "standard output: %w", err)
+	}
+	return nil
+}

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"text/tabwriter"
 
 	"github.com/libflare/libflare/segment"
@@ -13,8 +13,8 @@ type convertCommand struct {
 	Onnx          string   `placeholder:"FILE" help:"An exported network, instead of a folder."`
 	Plans         string   `placeholder:"FILE" help:"Its plans.json."`
 	Configuration string   `placeholder:"NAME" help:"Its configuration in the plans, such as 3d_fullres."`
-	Dataset       string   `placeholder:"FILE" help:"Its dataset.json; without it labels are numbered."`
-	Orientation   string   `placeholder:"LPS" help:"The voxel order that the network expects; as stored by default."`
+	Dataset       string   `placeholder:"FILE" help:"Its dataset.json; without it labels are numbered, or those of a bundle."`
+	Orientation   string   `placeholder:"LPS" help:"The voxel order that the network expects; by default as stored, or that of a bundle."`
 	Paths         []string `arg:"" name:"path" help:"FOLDER OUT.onnx, or with --onnx only OUT.onnx."`
 }
 
@@ -29,6 +29,11 @@ FOLDER holds plans.json, dataset.json and fold_*/checkpoint_final.pth.`
 
 // Run writes the bundle.
 func (c *convertCommand) Run(ctx context.Context) error {
+	for _, path := range c.Paths {
+		if err := given("a path", path); err != nil {
+			return err
+		}
+	}
 	o := segment.ConvertOptions{ONNX: c.Onnx, Plans: c.Plans, Dataset: c.Dataset,
 		Configuration: c.Configuration, Orientation: c.Orientation}
 	switch {
@@ -52,8 +57,9 @@ func (c *devicesCommand) Run() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("ONNX Runtime %s (%s)\n", list.RuntimeVersion, list.Runtime)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "ONNX Runtime %s (%s)\n", list.RuntimeVersion, list.Runtime)
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, d := range list.Devices {
 		state := "available"
 		if !d.Available {
@@ -61,5 +67,8 @@ func (c *devicesCommand) Run() error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", d.Name, d.Description, state)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return show(text.Bytes())
 }

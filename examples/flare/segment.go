@@ -52,6 +52,11 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 		return err
 	}
 	defer model.Close()
+	for _, m := range model.Describe().Models { // of a list
+		if c.Stats != "" && imageio.Same(m.Path, c.Stats) {
+			return segment.Errorf(segment.ErrArgument, "%s would be overwritten by --stats", m.Path)
+		}
+	}
 
 	done, failed := map[string]segment.Stats{}, map[string]string{}
 	var first error
@@ -101,6 +106,9 @@ type job struct{ name, in, previous, out string }
 // cases lists the work and checks what can be checked before minutes are spent on
 // it: that inputs exist and outputs can be written and are no inputs.
 func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
+	if err := given("IN", c.In, "OUT", c.Out, "--model", c.Model); err != nil {
+		return nil, false, err
+	}
 	info, err := os.Stat(c.In)
 	if err != nil {
 		return nil, false, fileError(err)
@@ -138,16 +146,17 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 		if err != nil {
 			return nil, folder, err
 		}
-		for _, read := range []string{in, previous} {
-			if sameFile(read, out) {
-				return nil, folder, segment.Errorf(segment.ErrArgument, "%s would be overwritten by the labels", read)
-			}
-		}
 		from[name] = in
 		cases = append(cases, job{name, in, previous, out})
 	}
+	if err := c.spare(cases, folder); err != nil {
+		return nil, folder, err
+	}
 	for _, file := range []string{cases[0].out, c.Stats, c.Probabilities} {
-		if err := writable(file); err != nil {
+		if file == "" {
+			continue
+		}
+		if err := imageio.Writable(file); err != nil {
 			return nil, folder, err
 		}
 	}
@@ -211,28 +220,6 @@ func exists(path string) bool {
 func isFolder(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.IsDir()
-}
-
-func sameFile(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return errX == nil && errY == nil && os.SameFile(x, y)
-}
-
-// writable fails if no file can be made where path is to be.
-func writable(path string) error {
-	if path == "" {
-		return nil
-	}
-	if isFolder(path) {
-		return segment.Errorf(segment.ErrIO, "%s is a folder", path)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".flare-*")
-	if err != nil {
-		return fileError(fmt.Errorf("%s cannot be written: %w", path, err))
-	}
-	f.Close()
-	return os.Remove(f.Name())
 }
 
 // fileError gives an error of package os its kind.

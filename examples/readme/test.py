@@ -22,9 +22,9 @@ def snippet(language: str) -> str:
     return str(blocks[0])
 
 
-def run(name: str, *command: object, cwd: pathlib.Path = work) -> None:
+def run(name: str, *command: object, cwd: pathlib.Path = work, **more: str) -> None:
     print(f"README {name}: {' '.join(map(str, command))}", flush=True)
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=environment)
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env=environment | more)
     if done.returncode != 0:
         sys.exit(f"README's {name} snippet failed with exit code {done.returncode}")
 
@@ -37,13 +37,10 @@ def expect_labels(name: str) -> None:
 
 
 prefix = root / "build"
-environment = dict(
-    os.environ,
-    PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig"),
-    LD_LIBRARY_PATH=str(prefix / "lib"),
-    FLARE_LIBRARY=str(prefix / "lib" / "libflare.so.1"),
-    FLARE_ONNXRUNTIME=str(prefix / "lib" / "flare-runtime"),
-)
+# What the README does not ask for must not be needed: the programs find the library, and it finds
+# ONNX Runtime beside itself.
+environment = {name: value for name, value in os.environ.items() if name not in ("LD_LIBRARY_PATH", "FLARE_ONNXRUNTIME")}
+environment |= {"PKG_CONFIG_PATH": str(prefix / "lib" / "pkgconfig"), "FLARE_LIBRARY": str(prefix / "lib" / "libflare.so.1")}
 shutil.rmtree(work, ignore_errors=True)
 work.mkdir(parents=True)
 shutil.copy(sys.argv[1], work / "abdomen.onnx")
@@ -72,5 +69,5 @@ expect_labels("Python")
 (work / "go").mkdir()
 (work / "go" / "main.go").write_text(snippet("go"))
 run("Go", "go", "build", "-o", work / "go_program", "./" + str((work / "go").relative_to(root)), cwd=root)
-run("Go", "./go_program")
+run("Go", "./go_program", FLARE_ONNXRUNTIME=str(prefix / "lib" / "flare-runtime"))
 expect_labels("Go")

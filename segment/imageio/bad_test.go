@@ -73,7 +73,7 @@ func TestGzipEnds(t *testing.T) {
 		"members": append(gzipped(good[:100]), append(gzipped(nil), gzipped(good[100:])...)...),
 		"longer":  gzipped(append(append([]byte(nil), good...), 1, 2, 3)),
 	} {
-		im, err := Read(put(t, name+".nii.gz", content))
+		im, err := Read(t.Context(), put(t, name+".nii.gz", content))
 		require.NoError(t, err, name)
 		assert.Equal(t, 99.0, values(im.Volume)[23], name)
 		im.Free()
@@ -167,8 +167,38 @@ func TestTolerates(t *testing.T) {
 	} {
 		h := plain()
 		spoil(&h)
-		im, err := Read(put(t, "a.nii", encode(h, binary.LittleEndian, voxels)))
+		im, err := Read(t.Context(), put(t, "a.nii", encode(h, binary.LittleEndian, voxels)))
 		require.NoError(t, err, name)
+		im.Free()
+	}
+}
+
+// TestStraightens reads what SimpleITK accepts with axes that are not at right angles: the
+// directions become the nearest ones that are. want is SimpleITK's.
+func TestStraightens(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(h *header)
+		want  [9]float64
+		delta float64
+	}{
+		// Turned by 50 degrees in its plane and then by 30 out of it.
+		"2-D, oblique": {func(h *header) {
+			h.Dim, h.Pixdim = [8]int64{2, 4, 6}, [8]float64{1, 1, 1}
+			h.Srow = [3][4]float64{{0.5566704, -0.6634139, 0.5}, {0.7660444, 0.6427876}, {-0.3213938, 0.3830222, 0.8660254}}
+		}, [9]float64{-0.58785891, 0.71818323, 0, -0.80896348, -0.69585404, 0, 0, 0, 1}, 0.08},
+		// Shear by 0.7 % that ITK overlooks, as it compares in the header's units.
+		"metres": {func(h *header) {
+			h.XyztUnits, h.QformCode = 1, 1
+			h.Pixdim = [8]float64{1, 7e-4, 7e-4, 7e-4}
+			h.Srow = [3][4]float64{{7e-4}, {0, 7e-4, 5e-6}, {0, 0, 7e-4}}
+		}, [9]float64{-1, 0, 0, 0, -1, -0.0071426750, 0, 0, 0.9999745}, 0.004},
+	} {
+		h := plain()
+		c.spoil(&h)
+		im, err := Read(t.Context(), put(t, "a.nii", encode(h, binary.LittleEndian, voxels)))
+		require.NoError(t, err, name)
+		assert.InDeltaSlice(t, c.want[:], im.Direction[:], c.delta, name)
+		assert.True(t, orthogonal(matrix(im.Direction), 1e-9), name)
 		im.Free()
 	}
 }

@@ -1,27 +1,67 @@
 package imageio
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/volume"
 )
 
-// ReadCase reads the image of a case with the given number of channels. Where path
-// ends in _0000 (before the file ending) and the file itself has one channel, the
-// others are in _0001, _0002, ... beside it, as nnU-Net names them; otherwise the
-// file's own channels (its 4th axis) are the image. Channels of different voxel
-// types become float32. The files must agree in size and spacing, as nnU-Net's
-// reader demands; geometry and header are the first file's.
-func ReadCase(path string, channels int) (*Image, error) {
-	first, err := Read(path)
+// CaseFiles returns the files of the case whose first file is path: path, and where it
+// ends in _0000 (before the file ending) also CASE_0001, CASE_0002, ... with the same
+// ending in its folder, in order. That is what belongs to a case for nnU-Net
+// (nnunetv2/utilities/utils.py, create_lists_from_splitted_dataset_folder).
+func CaseFiles(path string) ([]string, error) {
+	folder, name := filepath.Split(path)
+	ending := name[len(name)-len(Ending(name)):]
+	stem, numbered := strings.CutSuffix(strings.TrimSuffix(name, ending), "_0000")
+	if !numbered {
+		return []string{path}, nil
+	}
+	entries, err := os.ReadDir(folder + ".")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.IO, "%s: looking for further channels: %w", path, err)
+	}
+	files := []string{path}
+	for _, e := range entries { // sorted by name
+		number, ok := strings.CutPrefix(strings.TrimSuffix(e.Name(), ending), stem+"_")
+		if ok && len(number) == 4 && strings.Trim(number, "0123456789") == "" && number != "0000" && strings.HasSuffix(e.Name(), ending) {
+			files = append(files, folder+e.Name())
+		}
+	}
+	return files, nil
+}
+
+// ReadCase reads the image of a case with the given number of channels: that of its one
+// file, whose 4th axis holds them, or of one file for each, as CaseFiles lists them, each
+// with one channel. Channels of different voxel types become float32. The files must agree
+// in size and spacing, as nnU-Net's reader demands; geometry and header are the first
+// file's.
+//
+// Errors are those of Read, and Model where the files contradict each other or are more
+// than channels. A single file may have another number; whoever uses it finds out.
+func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
+	files, err := CaseFiles(path)
 	if err != nil {
 		return nil, err
 	}
-	ending := Ending(path)
-	stem, numbered := strings.CutSuffix(path[:len(path)-len(ending)], "_0000")
+	first, err := Read(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if all := first.Channels + len(files) - 1; len(files) > 1 && (all > channels || first.Channels > 1) {
+		first.Free()
+		return nil, fault.New(fault.Model, "%s: %d channels, the model expects %d: files up to %s belong to the case", path, all, channels, filepath.Base(files[len(files)-1]))
+	}
+	ending := path[len(path)-len(Ending(path)):]
+	stem, numbered := strings.CutSuffix(strings.TrimSuffix(path, ending), "_0000")
 	if !numbered || channels < 2 || first.Channels > 1 {
 		return first, nil
 	}
@@ -33,8 +73,8 @@ func ReadCase(path string, channels int) (*Image, error) {
 	}()
 	dtype := first.DType
 	for i := 1; i < channels; i++ {
-		file := fmt.Sprintf("%s_%04d%s", stem, i, path[len(path)-len(ending):])
-		p, err := Read(file)
+		file := fmt.Sprintf("%s_%04d%s", stem, i, ending)
+		p, err := Read(ctx, file)
 		if err != nil {
 			return nil, err
 		}
@@ -59,6 +99,10 @@ func ReadCase(path string, channels int) (*Image, error) {
 	}
 	n := first.Voxels() * dtype.Size()
 	for i, p := range parts {
+		if err := stopped(ctx); err != nil {
+			whole.Free()
+			return nil, err
+		}
 		target := whole.Data[i*n : (i+1)*n]
 		if p.DType == dtype {
 			copy(target, p.Data)

@@ -1,6 +1,7 @@
 package imageio
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -22,7 +23,7 @@ func writeChannel(t *testing.T, path string, d volume.DType, size int, spacing f
 	for i := 0; i < len(v.Data); i += d.Size() {
 		v.Data[i] = value
 	}
-	require.NoError(t, Write(path, v))
+	require.NoError(t, Write(t.Context(), path, v))
 }
 
 func TestReadCase(t *testing.T) {
@@ -32,7 +33,28 @@ func TestReadCase(t *testing.T) {
 	writeChannel(t, at("a_0001.nii.gz"), volume.Int16, 3, 1, 7)
 	writeChannel(t, at("a_0002.nii.gz"), volume.Uint8, 3, 1, 9)
 
-	im, err := ReadCase(at("a_0000.nii.gz"), 2)
+	// What is of another ending or has no four digits is another case.
+	for _, name := range []string{"a_0003.nii", "a_00004.nii.gz", "a_5.nii.gz", "a_0006.NII.GZ", "aa_0007.nii.gz", "a_000x.nii.gz"} {
+		writeChannel(t, at(name), volume.Int16, 3, 1, 1)
+	}
+	files, err := CaseFiles(at("a_0000.nii.gz"))
+	require.NoError(t, err)
+	assert.Equal(t, []string{at("a_0000.nii.gz"), at("a_0001.nii.gz"), at("a_0002.nii.gz")}, files)
+	for _, channels := range []int{1, 2} { // nothing is ignored in silence
+		_, err = ReadCase(t.Context(), at("a_0000.nii.gz"), channels)
+		assert.Equal(t, fault.Model, fault.KindOf(err))
+		assert.ErrorContains(t, err, fmt.Sprintf("3 channels, the model expects %d: files up to a_0002.nii.gz", channels))
+	}
+	writeChannel(t, at("c_0000.nii.gz"), volume.Int16, 3, 1, 5)
+	writeChannel(t, at("c_0002.nii.gz"), volume.Int16, 3, 1, 5)
+	_, err = ReadCase(t.Context(), at("c_0000.nii.gz"), 1)
+	assert.ErrorContains(t, err, "2 channels, the model expects 1", "with a gap")
+	_, err = ReadCase(t.Context(), at("c_0000.nii.gz"), 2)
+	assert.ErrorContains(t, err, "c_0001.nii.gz: no such file", "with a gap")
+
+	writeChannel(t, at("d_0000.nii.gz"), volume.Int16, 3, 1, 5)
+	writeChannel(t, at("d_0001.nii.gz"), volume.Int16, 3, 1, 7)
+	im, err := ReadCase(t.Context(), at("d_0000.nii.gz"), 2)
 	require.NoError(t, err)
 	assert.Equal(t, 2, im.Channels)
 	assert.Equal(t, volume.Int16, im.DType)
@@ -40,30 +62,40 @@ func TestReadCase(t *testing.T) {
 	assert.EqualValues(t, 7, volume.As[int16](im.Volume)[12])
 	im.Free()
 
-	im, err = ReadCase(at("a_0000.nii.gz"), 3)
+	im, err = ReadCase(t.Context(), at("a_0000.nii.gz"), 3)
 	require.NoError(t, err)
 	assert.Equal(t, volume.Float32, im.DType, "channels of different types")
 	assert.EqualValues(t, []float32{5, 7, 9}, []float32{volume.As[float32](im.Volume)[0], volume.As[float32](im.Volume)[12], volume.As[float32](im.Volume)[24]})
 	im.Free()
 
-	im, err = ReadCase(at("a_0000.nii.gz"), 1)
-	require.NoError(t, err)
-	assert.Equal(t, 1, im.Channels)
-	im.Free()
-	im, err = ReadCase(at("a_0001.nii.gz"), 3)
+	im, err = ReadCase(t.Context(), at("a_0001.nii.gz"), 3)
 	require.NoError(t, err)
 	assert.Equal(t, 1, im.Channels, "not the first file: the file itself")
 	im.Free()
 
-	_, err = ReadCase(at("a_0000.nii.gz"), 4)
+	_, err = ReadCase(t.Context(), at("a_0000.nii.gz"), 4)
 	assert.Equal(t, fault.NotFound, fault.KindOf(err))
 	assert.ErrorContains(t, err, "a_0003.nii.gz")
 	writeChannel(t, at("b_0000.nii"), volume.Int16, 3, 1, 5)
 	writeChannel(t, at("b_0001.nii"), volume.Int16, 4, 1, 5)
-	_, err = ReadCase(at("b_0000.nii"), 2)
+	_, err = ReadCase(t.Context(), at("b_0000.nii"), 2)
 	assert.ErrorContains(t, err, "b_0001.nii: [4 2 2] voxels")
 	writeChannel(t, at("b_0001.nii"), volume.Int16, 3, 1.01, 5)
-	_, err = ReadCase(at("b_0000.nii"), 2)
+	_, err = ReadCase(t.Context(), at("b_0000.nii"), 2)
 	assert.ErrorContains(t, err, "one spacing")
+
+	// A file with all channels, and one more beside it.
+	both, err := volume.New(volume.Geometry{Size: [3]int{3, 2, 2}, Spacing: [3]float64{1, 1, 1}, Direction: volume.Identity}, 2, volume.Uint8)
+	require.NoError(t, err)
+	clear(both.Data)
+	require.NoError(t, Write(t.Context(), at("e_0000.nii"), both))
+	both.Free()
+	im, err = ReadCase(t.Context(), at("e_0000.nii"), 2)
+	require.NoError(t, err)
+	assert.Equal(t, 2, im.Channels)
+	im.Free()
+	writeChannel(t, at("e_0001.nii"), volume.Uint8, 3, 1, 5)
+	_, err = ReadCase(t.Context(), at("e_0000.nii"), 2)
+	assert.ErrorContains(t, err, "3 channels, the model expects 2")
 	assert.Zero(t, cmem.Live())
 }

@@ -33,7 +33,7 @@ func FuzzRead(f *testing.F) {
 		}
 		path := put(t, name, content)
 		before := cmem.Live()
-		im, err := Read(path)
+		im, err := Read(t.Context(), path)
 		if err != nil {
 			if k := fault.KindOf(err); k == fault.Internal || k == fault.Argument {
 				t.Fatalf("kind %d: %v", k, err)

@@ -86,12 +86,12 @@ func TestGoldens(t *testing.T) {
 				refuse(t, path, kinds[g.Refused])
 				return
 			case g.Error:
-				_, err := Read(path)
+				_, err := Read(t.Context(), path)
 				require.ErrorContains(t, err, g.File)
 				require.Contains(t, []fault.Kind{fault.Format, fault.Unsupported}, fault.KindOf(err))
 				return
 			}
-			im, err := Read(path)
+			im, err := Read(t.Context(), path)
 			require.NoError(t, err)
 			defer im.Free()
 			match(t, g, im)
@@ -117,7 +117,7 @@ func TestForSimpleITK(t *testing.T) {
 		if g.Error || g.Refused != "" {
 			continue
 		}
-		im, err := Read(filepath.Join("testdata", g.File))
+		im, err := Read(t.Context(), filepath.Join("testdata", g.File))
 		require.NoError(t, err)
 		name := filepath.Join(out, strings.Split(g.File, ".")[0])
 		for i, ending := range []string{".nii", ".nii.gz"} {
@@ -128,8 +128,8 @@ func TestForSimpleITK(t *testing.T) {
 				labels.Data[i] = byte(i % 14)
 			}
 			path := name + ".labels" + ending
-			require.NoError(t, im.WriteLabels(path, labels))
-			back, err := Read(path)
+			require.NoError(t, im.WriteLabels(t.Context(), path, labels))
+			back, err := Read(t.Context(), path)
 			require.NoError(t, err)
 			assert.Equal(t, im.Geometry, back.Geometry, path)
 			assert.Equal(t, min(im.Dims, 3), back.Dims, path)
@@ -141,8 +141,8 @@ func TestForSimpleITK(t *testing.T) {
 		}
 		if im.Dims > 2 {
 			path := name + ".write.nii.gz"
-			require.NoError(t, Write(path, im.Volume))
-			back, err := Read(path)
+			require.NoError(t, Write(t.Context(), path, im.Volume))
+			back, err := Read(t.Context(), path)
 			require.NoError(t, err)
 			assert.Equal(t, im.Data, back.Data)
 			match(t, g, back)

@@ -64,7 +64,7 @@ func put(t testing.TB, name string, content []byte) string {
 func refuse(t *testing.T, path string, kind fault.Kind, parts ...string) {
 	t.Helper()
 	before := cmem.Live()
-	im, err := Read(path)
+	im, err := Read(t.Context(), path)
 	require.Error(t, err)
 	require.Nil(t, im)
 	require.Equal(t, kind, fault.KindOf(err), err.Error())

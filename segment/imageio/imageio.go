@@ -7,6 +7,7 @@
 package imageio
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -33,8 +34,8 @@ type Image struct {
 type format struct {
 	ending string // lower case, with the dot
 	gzip   bool
-	read   func(path string, gz bool) (*Image, error)
-	write  func(path string, gz bool, v *volume.Volume) error
+	read   func(ctx context.Context, path string, gz bool) (*Image, error)
+	write  func(ctx context.Context, b *Batch, path string, gz bool, v *volume.Volume) error
 }
 
 // formats lists what Read and Write know; an ending that ends in another one
@@ -75,8 +76,9 @@ func Ending(path string) string {
 // Errors name the file, what was found and what was expected. Their kinds:
 // NotFound, IO (also for a folder), Format (truncated, damaged or nonsensical
 // content), Unsupported (an ending, voxel type, dimension or sheared geometry
-// that the library does not read), Memory.
-func Read(path string) (*Image, error) {
+// that the library does not read), Memory, Cancelled (ctx is done; noticed within a block
+// of some 100 kB).
+func Read(ctx context.Context, path string) (*Image, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -92,22 +94,36 @@ func Read(path string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.read(path, f.gzip)
+	return f.read(ctx, path, f.gzip)
 }
 
 // Write writes a volume of any type with one or more channels, which become the
 // 4th axis of a 4-D file. The header is made from the geometry alone: qform and
 // sform with code 1 (scanner), millimetres. NIfTI-1, or NIfTI-2 if a dimension
-// exceeds 32767. The file appears complete or not at all.
+// exceeds 32767. The file appears complete or not at all; Batch tells what happens to
+// one that exists.
 //
 // Errors are of kind Unsupported (ending), Argument (an unusable volume),
-// NotFound (the folder) or IO.
-func Write(path string, v *volume.Volume) error {
+// NotFound (the folder), IO, or Cancelled once ctx is done.
+func Write(ctx context.Context, path string, v *volume.Volume) error {
+	return one(func(b *Batch) error { return b.Write(ctx, path, v) })
+}
+
+// Write is the function Write as part of a batch.
+func (b *Batch) Write(ctx context.Context, path string, v *volume.Volume) error {
 	f, err := find(path)
 	if err != nil {
 		return err
 	}
-	return f.write(path, f.gzip, v)
+	return f.write(ctx, b, path, f.gzip, v)
+}
+
+// stopped returns an error of kind Cancelled once ctx is done.
+func stopped(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return fault.New(fault.Cancelled, "cancelled: %w", context.Cause(ctx))
 }
 
 // reason strips the operation and path from an error of package os, which

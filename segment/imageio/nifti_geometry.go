@@ -21,7 +21,9 @@ type affine [3][4]float64
 //   - metres and micrometres become millimetres, any other unit counts as one;
 //   - a 2-D image keeps the upper left 2x2 of the matrix.
 //
-// ITK makes a voxel size of 0 or NaN 1 mm; here it is an error.
+// ITK makes a voxel size of 0 or NaN 1 mm; here it is an error. Where it keeps axes that
+// are not at right angles (a 2-D image that lies obliquely, a sform that alike accepts in
+// units of metres), the directions are the nearest ones that are.
 func (h *header) geometry(path string, size [3]int, dims int) (volume.Geometry, error) {
 	g := volume.Geometry{Size: size, Spacing: [3]float64{1, 1, 1}, Direction: volume.Identity}
 	axes := min(dims, 3)
@@ -64,10 +66,21 @@ func (h *header) geometry(path string, size [3]int, dims int) (volume.Geometry, 
 		}
 		g.Spacing[col] = math.Abs(h.Pixdim[1+col]) * mm
 	}
+	if m := matrix(g.Direction); !orthogonal(m, 5e-4) && math.Abs(det(m)) > 1e-6 {
+		m = nearestRotation(m)
+		for i := range g.Direction {
+			g.Direction[i] = m[i/3][i%3] + 0
+		}
+	}
 	if err := g.Validate(); err != nil {
 		return g, fault.New(fault.Format, "%s: unusable geometry: %w", path, err)
 	}
 	return g, nil
+}
+
+// matrix returns a direction as the 3x3 part of an affine.
+func matrix(d [9]float64) affine {
+	return affine{{d[0], d[1], d[2]}, {d[3], d[4], d[5]}, {d[6], d[7], d[8]}}
 }
 
 // orientation chooses between sform and qform as ITK does. A sform with
@@ -79,7 +92,7 @@ func (h *header) orientation(path string) (affine, error) {
 	useS := false
 	if h.SformCode > 0 {
 		switch {
-		case !orthogonal(s):
+		case !orthogonal(s, 1e-4):
 			useS = h.QformCode > 0 && alike(s, q)
 		case h.QformCode <= 0 || h.SformCode == 1:
 			useS = true
@@ -164,8 +177,8 @@ func det(m affine) float64 {
 }
 
 // orthogonal tells whether the columns, scaled to length 1, make a matrix R with
-// R Rt = 1 within 1e-4 per element.
-func orthogonal(m affine) bool {
+// R Rt = 1 within the tolerance per element; ITK's is 1e-4.
+func orthogonal(m affine, tolerance float64) bool {
 	if !finite(m) {
 		return false
 	}
@@ -184,7 +197,7 @@ func orthogonal(m affine) bool {
 			if i == j {
 				dot--
 			}
-			if !(math.Abs(dot) <= 1e-4) {
+			if !(math.Abs(dot) <= tolerance) {
 				return false
 			}
 		}

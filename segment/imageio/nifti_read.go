@@ -1,6 +1,7 @@
 package imageio
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -12,33 +13,52 @@ import (
 // checksum of a gzip file.
 const trailing = 1 << 26
 
-// source is an opened file, inflated if need be.
+// source is an opened file, inflated if need be. Once ctx is done, reading from it fails.
 type source struct {
-	path string
-	file *os.File
-	io.Reader
-	gzip  bool
-	size  int64 // of the file
-	most  int64 // the bytes it can hold, inflated
-	place int64 // bytes read so far
+	ctx   context.Context
+	path  string
+	file  *os.File
+	z     *gunzip // of a gzip file
+	size  int64   // of the file
+	most  int64   // the bytes it can hold, inflated
+	place int64   // bytes read so far
 }
 
 // open opens a file whose ending says whether it is gzipped.
-func open(path string, gz bool) (*source, error) {
+func open(ctx context.Context, path string, gz bool) (*source, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fault.New(fault.IO, "%s: %w", path, reason(err))
 	}
-	s := &source{path: path, file: f, Reader: f, gzip: gz}
-	if err := s.start(); err != nil {
-		f.Close()
+	s := &source{ctx: ctx, path: path, file: f}
+	if err := s.start(gz); err != nil {
+		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
+// close closes the file and frees the buffers.
+func (s *source) close() {
+	s.file.Close()
+	if s.z != nil {
+		s.z.free()
+	}
+}
+
+// Read reads the file's bytes, inflated, a block of a gzip file at most.
+func (s *source) Read(p []byte) (int, error) {
+	if err := stopped(s.ctx); err != nil {
+		return 0, err
+	}
+	if s.z != nil {
+		return s.z.Read(p)
+	}
+	return s.file.Read(p)
+}
+
 // start checks that the content is what the ending says.
-func (s *source) start() error {
+func (s *source) start(gz bool) error {
 	info, err := s.file.Stat()
 	if err != nil {
 		return fault.New(fault.IO, "%s: %w", s.path, reason(err))
@@ -54,7 +74,7 @@ func (s *source) start() error {
 		return fault.New(fault.IO, "%s: %w", s.path, reason(err))
 	}
 	isGzip := magic == [2]byte{0x1f, 0x8b}
-	if !s.gzip {
+	if !gz {
 		if isGzip {
 			return fault.New(fault.Format, "%s: the content is gzip (starts with 1f 8b), the name must end in .nii.gz", s.path)
 		}
@@ -63,11 +83,9 @@ func (s *source) start() error {
 	if !isGzip {
 		return fault.New(fault.Format, "%s: not a gzip file: starts with % x, expected 1f 8b", s.path, magic[:n])
 	}
-	z, err := newGunzip(s.file)
-	if err != nil {
+	if s.z, err = newGunzip(s.file); err != nil {
 		return s.fail(err, "the gzip header")
 	}
-	s.Reader = z
 	if s.most > 1<<50 {
 		s.most = 1 << 50
 	}
@@ -77,7 +95,7 @@ func (s *source) start() error {
 
 // fill reads all of p; what names it in errors.
 func (s *source) fill(p []byte, what string) error {
-	n, err := io.ReadFull(s.Reader, p)
+	n, err := io.ReadFull(s, p)
 	s.place += int64(n)
 	if err != nil {
 		return s.fail(err, what)
@@ -87,14 +105,14 @@ func (s *source) fill(p []byte, what string) error {
 
 // skip moves on to byte place of the (inflated) file.
 func (s *source) skip(place int64) error {
-	if !s.gzip {
+	if s.z == nil {
 		s.place = place
 		if _, err := s.file.Seek(place, io.SeekStart); err != nil {
 			return s.fail(err, "the header extensions")
 		}
 		return nil
 	}
-	n, err := io.CopyN(io.Discard, s.Reader, place-s.place)
+	n, err := io.CopyN(io.Discard, s, place-s.place)
 	s.place += n
 	if err != nil {
 		return s.fail(err, "the header extensions")
@@ -105,10 +123,10 @@ func (s *source) skip(place int64) error {
 // finish checks what follows the voxels: in a gzip file the checksum stands
 // there. More bytes than the header announces are allowed.
 func (s *source) finish() error {
-	if !s.gzip {
+	if s.z == nil {
 		return nil
 	}
-	if _, err := io.CopyN(io.Discard, s.Reader, trailing); err != nil && err != io.EOF {
+	if _, err := io.CopyN(io.Discard, s, trailing); err != nil && err != io.EOF {
 		return s.fail(err, "the end of the gzip stream")
 	}
 	return nil
@@ -117,7 +135,10 @@ func (s *source) finish() error {
 // fail explains an error met while reading what.
 func (s *source) fail(err error, what string) error {
 	var system *os.PathError
+	var known *fault.Error
 	switch {
+	case errors.As(err, &known): // out of memory, cancelled
+		return fault.New(known.Kind, "%s: %w", s.path, err)
 	case errors.As(err, &system):
 		return fault.New(fault.IO, "%s: reading %s: %w", s.path, what, system.Err)
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
@@ -128,12 +149,12 @@ func (s *source) fail(err error, what string) error {
 
 // readNIfTI reads a .nii or .nii.gz file. Nothing is allocated for voxels before
 // the header is found sound and the file found large enough for it.
-func readNIfTI(path string, gz bool) (*Image, error) {
-	s, err := open(path, gz)
+func readNIfTI(ctx context.Context, path string, gz bool) (*Image, error) {
+	s, err := open(ctx, path, gz)
 	if err != nil {
 		return nil, err
 	}
-	defer s.file.Close()
+	defer s.close()
 	h, o, err := s.readHeader()
 	if err != nil {
 		return nil, err

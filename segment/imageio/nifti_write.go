@@ -1,6 +1,7 @@
 package imageio
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"math"
@@ -25,8 +26,13 @@ var codes = map[volume.DType]int16{
 // reset, extensions are not copied. The file appears complete or not at all.
 //
 // Errors are of kind Unsupported (ending), Argument (labels that do not fit the
-// image), NotFound (the folder) or IO.
-func (im *Image) WriteLabels(path string, labels *volume.Volume) error {
+// image), NotFound (the folder), IO, or Cancelled.
+func (im *Image) WriteLabels(ctx context.Context, path string, labels *volume.Volume) error {
+	return one(func(b *Batch) error { return b.WriteLabels(ctx, path, im, labels) })
+}
+
+// WriteLabels is Image.WriteLabels as part of a batch.
+func (b *Batch) WriteLabels(ctx context.Context, path string, im *Image, labels *volume.Volume) error {
 	f, err := find(path)
 	if err != nil {
 		return err
@@ -41,16 +47,16 @@ func (im *Image) WriteLabels(path string, labels *volume.Volume) error {
 	h := im.header
 	h.describe(labels, min(im.Dims, 3))
 	h.IntentCode, h.IntentP, h.IntentName, h.AuxFile = 0, [3]float64{}, [16]byte{}, [24]byte{}
-	return h.write(path, f.gzip, labels)
+	return h.write(ctx, b, path, f.gzip, labels)
 }
 
 // writeNIfTI is Write for .nii and .nii.gz.
-func writeNIfTI(path string, gz bool, v *volume.Volume) error {
+func writeNIfTI(ctx context.Context, b *Batch, path string, gz bool, v *volume.Volume) error {
 	if err := v.Validate(); err != nil {
 		return fault.New(fault.KindOf(err), "writing %s: %w", path, err)
 	}
 	h := newHeader(v)
-	return h.write(path, gz, v)
+	return h.write(ctx, b, path, gz, v)
 }
 
 // newHeader makes a header of a volume's geometry.
@@ -150,7 +156,7 @@ func nearestRotation(m affine) affine {
 // write writes the header, the four bytes that say that there are no
 // extensions, and the voxels. Volumes are in host order, and the machines that
 // the library is built for are little endian, as the file has to be.
-func (h *header) write(path string, gz bool, v *volume.Volume) error {
+func (h *header) write(ctx context.Context, b *Batch, path string, gz bool, v *volume.Volume) error {
 	if want := v.Channels * v.Voxels() * v.DType.Size(); want == 0 || len(v.Data) != want {
 		return fault.New(fault.Argument, "writing %s: the volume holds %d bytes of voxels, expected %d", path, len(v.Data), want)
 	}
@@ -168,25 +174,33 @@ func (h *header) write(path string, gz bool, v *volume.Volume) error {
 		return fault.New(fault.Internal, "writing %s: %w", path, err)
 	}
 	raw = append(raw, 0, 0, 0, 0)
-	return WriteFileAtomic(path, func(w io.Writer) error {
+	return b.Add(path, func(w io.Writer) error {
 		if !gz {
-			return writeAll(w, raw, v.Data)
+			return writeAll(ctx, w, raw, v.Data)
 		}
 		z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
 		if err != nil {
 			return err
 		}
-		if err := writeAll(z, raw, v.Data); err != nil {
+		if err := writeAll(ctx, z, raw, v.Data); err != nil {
 			return err
 		}
 		return z.Close()
 	})
 }
 
-func writeAll(w io.Writer, parts ...[]byte) error {
+// writeAll writes block by block, until ctx is done.
+func writeAll(ctx context.Context, w io.Writer, parts ...[]byte) error {
 	for _, p := range parts {
-		if _, err := w.Write(p); err != nil {
-			return err
+		for len(p) > 0 {
+			if err := stopped(ctx); err != nil {
+				return err
+			}
+			n := min(block, len(p))
+			if _, err := w.Write(p[:n]); err != nil {
+				return err
+			}
+			p = p[n:]
 		}
 	}
 	return nil

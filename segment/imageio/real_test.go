@@ -16,7 +16,7 @@ import (
 func TestRealFiles(t *testing.T) {
 	for _, c := range goldens(t, "real.json") {
 		t.Run(c.File, func(t *testing.T) {
-			im, err := Read(testenv.Data(t, c.File))
+			im, err := Read(t.Context(), testenv.Data(t, c.File))
 			require.NoError(t, err)
 			defer im.Free()
 			match(t, c, im)
@@ -25,8 +25,8 @@ func TestRealFiles(t *testing.T) {
 			defer labels.Free()
 			clear(labels.Data)
 			path := filepath.Join(t.TempDir(), "labels.nii.gz")
-			require.NoError(t, im.WriteLabels(path, labels))
-			back, err := Read(path)
+			require.NoError(t, im.WriteLabels(t.Context(), path, labels))
+			back, err := Read(t.Context(), path)
 			require.NoError(t, err)
 			defer back.Free()
 			assert.Equal(t, im.Geometry, back.Geometry)
@@ -41,7 +41,7 @@ const clinical = "nnunet_golden/ct_512x512x168.nii.gz"
 func TestClinicalCT(t *testing.T) {
 	path := testenv.Data(t, clinical)
 	before := cmem.Live()
-	im, err := Read(path)
+	im, err := Read(t.Context(), path)
 	require.NoError(t, err)
 	assert.Equal(t, [3]int{512, 512, 168}, im.Size)
 	assert.Equal(t, volume.Int16, im.DType)
@@ -53,7 +53,7 @@ func TestClinicalCT(t *testing.T) {
 func BenchmarkReadClinicalCT(b *testing.B) {
 	path := testenv.Data(b, clinical)
 	for b.Loop() {
-		im, err := Read(path)
+		im, err := Read(b.Context(), path)
 		require.NoError(b, err)
 		b.SetBytes(int64(len(im.Data)))
 		im.Free()
@@ -61,15 +61,15 @@ func BenchmarkReadClinicalCT(b *testing.B) {
 }
 
 func BenchmarkWriteLabelsClinicalCT(b *testing.B) {
-	im, err := Read(testenv.Data(b, clinical))
+	im, err := Read(b.Context(), testenv.Data(b, clinical))
 	require.NoError(b, err)
 	defer im.Free()
-	seg, err := Read(testenv.Data(b, "nnunet_golden/ct_512x512x168_nnunet_fp32.nii.gz"))
+	seg, err := Read(b.Context(), testenv.Data(b, "nnunet_golden/ct_512x512x168_nnunet_fp32.nii.gz"))
 	require.NoError(b, err)
 	defer seg.Free()
 	path := filepath.Join(b.TempDir(), "labels.nii.gz")
 	b.SetBytes(int64(len(seg.Data)))
 	for b.Loop() {
-		require.NoError(b, im.WriteLabels(path, seg.Volume))
+		require.NoError(b, im.WriteLabels(b.Context(), path, seg.Volume))
 	}
 }

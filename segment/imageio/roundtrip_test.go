@@ -48,7 +48,7 @@ func TestReadEveryType(t *testing.T) {
 						if name == "a.nii.gz" {
 							content = gzipped(content)
 						}
-						im, err := Read(put(t, name, content))
+						im, err := Read(t.Context(), put(t, name, content))
 						require.NoError(t, err)
 						defer im.Free()
 						assert.Equal(t, c.dtype, im.DType)
@@ -111,7 +111,7 @@ func TestBlocks(t *testing.T) {
 	h := plain()
 	h.Dim, h.Datatype = [8]int64{3, 300, 300, 3}, 1024
 	for _, dtype := range []volume.DType{volume.Int32, volume.Float64} {
-		im, err := Read(put(t, "a.nii.gz", gzipped(encode(h, binary.BigEndian, voxels))))
+		im, err := Read(t.Context(), put(t, "a.nii.gz", gzipped(encode(h, binary.BigEndian, voxels))))
 		require.NoError(t, err)
 		assert.Equal(t, dtype, im.DType)
 		for i, v := range values(im.Volume) {
@@ -139,8 +139,8 @@ func TestWriteEveryType(t *testing.T) {
 					v.Data[i] = byte(i % 63) // no NaN in any float type
 				}
 				path := filepath.Join(t.TempDir(), name)
-				require.NoError(t, Write(path, v))
-				im, err := Read(path)
+				require.NoError(t, Write(t.Context(), path, v))
+				im, err := Read(t.Context(), path)
 				require.NoError(t, err)
 				assert.Equal(t, 2+channels, im.Dims)
 				assert.Equal(t, d, im.DType)
@@ -164,8 +164,8 @@ func TestWriteLong(t *testing.T) {
 	defer v.Free()
 	clear(v.Data)
 	path := filepath.Join(t.TempDir(), "long.nii.gz")
-	require.NoError(t, Write(path, v))
-	im, err := Read(path)
+	require.NoError(t, Write(t.Context(), path, v))
+	im, err := Read(t.Context(), path)
 	require.NoError(t, err)
 	defer im.Free()
 	assert.EqualValues(t, size2, im.header.SizeofHdr)
@@ -231,7 +231,7 @@ func TestSVD(t *testing.T) {
 }
 
 func TestWriteRefuses(t *testing.T) {
-	im, err := Read(put(t, "a.nii", encode(plain(), binary.LittleEndian, make([]int16, 24))))
+	im, err := Read(t.Context(), put(t, "a.nii", encode(plain(), binary.LittleEndian, make([]int16, 24))))
 	require.NoError(t, err)
 	defer im.Free()
 	out := filepath.Join(t.TempDir(), "out.nii")
@@ -247,16 +247,16 @@ func TestWriteRefuses(t *testing.T) {
 		g.Size = c.size
 		labels, err := volume.New(g, c.channels, c.dtype)
 		require.NoError(t, err)
-		err = im.WriteLabels(out, labels)
+		err = im.WriteLabels(t.Context(), out, labels)
 		assert.Equal(t, fault.Argument, fault.KindOf(err))
 		assert.ErrorContains(t, err, c.part)
 		labels.Free()
 	}
-	assert.Equal(t, fault.Unsupported, fault.KindOf(Write(out+".mha", im.Volume)))
-	assert.Equal(t, fault.Unsupported, fault.KindOf(im.WriteLabels("labels.png", im.Volume)))
+	assert.Equal(t, fault.Unsupported, fault.KindOf(Write(t.Context(), out+".mha", im.Volume)))
+	assert.Equal(t, fault.Unsupported, fault.KindOf(im.WriteLabels(t.Context(), "labels.png", im.Volume)))
 	freed, err := volume.New(im.Geometry, 1, volume.Uint8)
 	require.NoError(t, err)
 	freed.Free()
-	assert.Equal(t, fault.Argument, fault.KindOf(Write(out, freed)))
+	assert.Equal(t, fault.Argument, fault.KindOf(Write(t.Context(), out, freed)))
 	assert.NoFileExists(t, out)
 }

@@ -245,7 +245,7 @@ func (r *result) labels(t *testing.T, path string, open segment.OpenOptions) str
 
 func read(t *testing.T, path string) *imageio.Image {
 	t.Helper()
-	im, err := imageio.Read(path)
+	im, err := imageio.Read(t.Context(), path)
 	require.NoError(t, err)
 	t.Cleanup(im.Free)
 	return im

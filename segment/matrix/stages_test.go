@@ -45,7 +45,7 @@ func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, run
 	c, err := plans.Configuration(string(meta("flare.configuration")))
 	require.NoError(t, err)
 
-	image, err := imageio.ReadCase(in, len(c.Normalization))
+	image, err := imageio.ReadCase(t.Context(), in, len(c.Normalization))
 	require.NoError(t, err)
 	defer image.Free()
 	config := preprocess.Config{Transpose: plans.TransposeForward, Spacing: c.Spacing, Image: method(c.Data), Seg: method(c.Seg)}
@@ -87,12 +87,22 @@ func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, run
 		heads /= n
 	}
 	s.logits = make([]float32, heads*s.grid.Shape[0]*voxels)
+	loaded := 0
 	task := sliding.Task{
-		Image: s.image, Shape: s.grid.Shape, Channels: channels, Classes: heads, Patch: c.PatchSize, Threads: 2,
-		Network: session, Input: session.Input, Output: session.Output,
-		Plane: func(z int, fill func([]float32) error) error {
+		Shape: s.grid.Shape, Channels: channels, Classes: heads, Patch: c.PatchSize, Threads: 2,
+		Network: network{session}, Inputs: [][]float32{session.Input}, Outputs: [][]float32{session.Output},
+		Load: func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
+			for channel := range channels {
+				for i := range n {
+					copy(dst(channel, i), s.image[(channel*s.grid.Shape[0]+loaded+i)*voxels:])
+				}
+			}
+			loaded += n
+			return nil
+		},
+		Plane: func(z int, fill func([]float32, int, int) error) error {
 			plane := make([]float32, heads*voxels)
-			err := fill(plane)
+			err := fill(plane, 0, s.grid.Shape[1])
 			for h := range heads {
 				copy(s.logits[(h*s.grid.Shape[0]+z)*voxels:], plane[h*voxels:(h+1)*voxels])
 			}
@@ -106,6 +116,10 @@ func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, run
 	require.NoError(t, task.Run(context.Background()), "stage: logits")
 	return s
 }
+
+type network struct{ *engine.Session }
+
+func (n network) Run(ctx context.Context, i, slot int) error { return n.Session.Run(ctx, i) }
 
 // sessionOf opens a bundle's folds.
 func sessionOf(t *testing.T, model *onnx.Model, channels int, patch []int, runtime string) *engine.Session {

@@ -3,9 +3,9 @@ package onnx_test
 import (
 	"context"
 	"encoding/json"
-	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,7 +46,6 @@ func parseForeign(t testing.TB, name string) *onnx.Model {
 // TestForeignModels: PyTorch's exporters, opset 11 to 21. What Static makes of
 // their models computes PyTorch's logits on both CPU devices.
 func TestForeignModels(t *testing.T) {
-	runtime := testenv.Runtime(t)
 	cases := foreignCases(t)
 	require.Len(t, cases, 5)
 	for name, c := range cases {
@@ -65,28 +64,35 @@ func TestForeignModels(t *testing.T) {
 			require.Equal(t, c.Output, out[0].Name)
 		}
 
-		input, _, err := npy.Read(filepath.Join("testdata", "foreign", name+".in.npy"))
-		require.NoError(t, err)
-		want, shape, err := npy.Read(filepath.Join("testdata", "foreign", name+".out.npy"))
-		require.NoError(t, err)
-		require.Equal(t, shape, sizes(out[0].Dims))
-		b, err := m.Marshal()
-		require.NoError(t, err)
-		network := engine.Network{ONNX: b, Input: in[0].Name, InputShape: long(in[0].Dims), Output: out[0].Name, OutputShape: long(out[0].Dims)}
+		input, want := foreignArrays(t, name)
 		for _, device := range []string{engine.OpenVINO, engine.ORT} {
-			s, err := engine.Open([]engine.Network{network}, device, 2, runtime)
-			require.NoError(t, err, "%s on %s", name, device)
-			copy(s.Input, input)
-			require.NoError(t, s.Run(context.Background(), 0))
-			worst, largest := 0.0, 0.0
-			for i, w := range want {
-				worst = max(worst, math.Abs(float64(w-s.Output[i])))
-				largest = max(largest, math.Abs(float64(w)))
-			}
-			require.Less(t, worst/largest, 1e-5, "%s on %s", name, device) // float32 rounding
-			s.Close()
+			require.Less(t, largestError(compute(t, m, device, input), want), 1e-5, "%s on %s", name, device) // float32 rounding
 		}
 	}
+}
+
+// foreignArrays returns a case's input and the logits that PyTorch computes.
+func foreignArrays(t *testing.T, name string) (input, want []float32) {
+	input, _, err := npy.Read(filepath.Join("testdata", "foreign", name+".in.npy"))
+	require.NoError(t, err)
+	want, _, err = npy.Read(filepath.Join("testdata", "foreign", name+".out.npy"))
+	require.NoError(t, err)
+	return input, want
+}
+
+// compute runs a model of one input and one output.
+func compute(t *testing.T, m *onnx.Model, device string, input []float32) []float32 {
+	t.Helper()
+	b, err := m.Marshal()
+	require.NoError(t, err)
+	in, out := m.Graph.DataInputs()[0], m.Graph.Outputs[0]
+	network := engine.Network{ONNX: b, Input: in.Name, InputShape: long(in.Dims), Output: out.Name, OutputShape: long(out.Dims)}
+	s, err := engine.Open([]engine.Network{network}, device, 2, testenv.Runtime(t))
+	require.NoError(t, err, "on %s", device)
+	defer s.Close()
+	copy(s.Input, input)
+	require.NoError(t, s.Run(context.Background(), 0))
+	return slices.Clone(s.Output)
 }
 
 func long(dims []onnx.Dim) (out []int64) {

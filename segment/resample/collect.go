@@ -12,16 +12,20 @@ import (
 // largest logit so far and its label.
 
 // collect is Plane for such splines.
-func (l *Labels) collect(z int, fill func(dst []float32) error) error {
-	if err := fill(l.planes[0]); err != nil {
-		return err
-	}
+func (l *Labels) collect(z int, fill Fill) error {
 	n := l.low[1] * l.low[2]
-	for class := range l.classes {
-		copy(l.collected[(class*l.low[0]+z)*n:], l.planes[0][class*n:(class+1)*n])
-	}
-	if z < l.low[0]-1 {
-		return nil
+	err := l.take(l.planes[0], fill, func(w *worker, at, count int) {
+		x, dst := l.planes[0][at:], l.collected[z*n+at:]
+		if l.head != nil {
+			l.head.Product(dst, l.low[0]*n, x, n, count, w.scratch)
+			return
+		}
+		for class := range l.classes {
+			copy(dst[class*l.low[0]*n:][:count], x[class*n:])
+		}
+	})
+	if err != nil || z < l.low[0]-1 {
+		return err
 	}
 	return l.export()
 }
@@ -46,7 +50,11 @@ func (l *Labels) export() error {
 		}
 		defer cmem.Free(best)
 	}
+	step := l.target.View.Stride[2]
 	for class := range l.classes {
+		if err := l.cancelled(); err != nil {
+			return err
+		}
 		low := l.collected[class*n : (class+1)*n]
 		lo, hi := Extremes(low)
 		source := Source{Data: cmem.Bytes(low), DType: volume.Float32, Affine: kernel.Identity,
@@ -54,7 +62,7 @@ func (l *Labels) export() error {
 		if err := l.plan.run(logits, source, lo, hi, l.threads); err != nil {
 			return err
 		}
-		l.eachRow(func(_, i, at, step int) {
+		l.eachRow(func(_ *worker, i, at int) {
 			row := logits[i : i+l.out[2]]
 			l.vote(labels[i:], best, i, row, class)
 			if l.target.Probabilities != nil {
@@ -65,29 +73,29 @@ func (l *Labels) export() error {
 			}
 		})
 	}
-	l.eachRow(func(worker, i, at, step int) {
-		l.write(labels[i:i+l.out[2]], at, step)
+	l.eachRow(func(w *worker, i, at int) {
+		l.paint(at, w.whole, labels[i:i+l.out[2]])
 		if l.target.Probabilities == nil {
 			return
 		}
-		w, grid := &l.workers[worker], len(l.target.Probabilities)/l.classes
+		grid := len(l.target.Probabilities) / l.classes
 		for class := range l.classes {
 			for x := range l.out[2] {
 				w.logits[class*l.out[2]+x] = l.target.Probabilities[class*grid+at+x*step]
 			}
 		}
-		l.probabilities(w, at, step)
+		l.probabilities(w, at)
 	})
 	return nil
 }
 
 // eachRow calls body for every output row: its first voxel as index i of a row-major
-// array, and as element at of the target, with the step to the next.
-func (l *Labels) eachRow(body func(worker, i, at, step int)) {
+// array, and as element at of the target.
+func (l *Labels) eachRow(body func(w *worker, i, at int)) {
 	v := l.target.View
 	_ = parallel.For(l.out[0]*l.out[1], l.threads, func(worker, row int) error {
 		z, y := row/l.out[1], row%l.out[1]
-		body(worker, row*l.out[2], v.Offset+z*v.Stride[0]+y*v.Stride[1], v.Stride[2])
+		body(&l.workers[worker], row*l.out[2], v.Offset+z*v.Stride[0]+y*v.Stride[1])
 		return nil
 	})
 }
@@ -97,7 +105,7 @@ func (l *Labels) vote(labels []uint16, best []float32, i int, logits []float32, 
 	if l.target.Regions != nil {
 		for x, v := range logits {
 			if v > 0 {
-				labels[x] = l.target.Regions[class]
+				labels[x] = uint16(class) + 1
 			}
 		}
 		return

@@ -1,9 +1,10 @@
 package resample
 
 import (
-	"math"
+	"context"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/volume"
@@ -16,71 +17,106 @@ type Target struct {
 	View          volume.View
 	Probabilities []float32 // nil, or classes x the whole grid of Labels
 	Regions       []uint16  // nil, or the label of each region in the order of writing
+	Head          *Head     // nil where planes hold logits
 }
+
+// Head is a network's last layer, a linear map of its features to logits. As everything
+// between it and the labels is linear as well (means over tiles and folds, interpolation),
+// it can be applied at the very end, once per voxel. Features of several folds may stand
+// one after the other.
+type Head struct {
+	Weight []float32 // classes x channels, row-major
+	Bias   []float32 // classes
+}
+
+// Fill writes rows from to to (exclusive) of a plane of logits, or of the head's
+// channels: dst is channels x rows x columns, the whole plane. It is called for all rows,
+// from several goroutines at a time.
+type Fill func(dst []float32, from, to int) error
 
 // Labels turns low-resolution logits into labels, plane by plane as they come. Where
 // the interpolation needs no more than two planes at a time (linear, nearest or none
-// along every axis), output planes are written as soon as they can be, and the
+// along every axis), output planes are written as soon as they can be (rows.go), and the
 // logits of all classes never exist at full resolution. For splines above order 1 the
 // low-resolution logits are collected and exported class by class at the last plane
 // (collect.go).
 type Labels struct {
-	classes, threads int
-	low, out         [3]int
-	z0, y0           []int32 // lower neighbour of each output plane and row
-	wz, wy           []float32
-	target           Target
-	planes           [2][]float32 // the last two planes of logits, classes x low[1] x low[2]
-	workers          []worker
-	next             int       // the next output plane
-	collected        []float32 // nil where planes suffice; classes x low
-	plan             *plan
-}
-
-type worker struct {
-	line   *kernel.Line
-	labels []uint16
-	logits []float32 // classes x out[2], for probabilities
+	ctx               context.Context
+	classes, channels int
+	threads           int
+	low, out          [3]int
+	z0, y0            []int32 // lower neighbour of each output plane and row
+	wz, wy            []float32
+	target            Target
+	head              *kernel.Matrix
+	values            []uint16     // nil, or what to write for each label: 0 and the regions'
+	planes            [2][]float32 // the last two planes, channels x low[1] x low[2] and kernel.Slack zeros
+	labels            [2][]uint16  // what their voxels would be labelled; nil where probabilities are asked for
+	workers           []worker
+	next              int       // the next output plane
+	collected         []float32 // nil where planes suffice; classes x low
+	plan              *plan
 }
 
 // Labels prepares the way from logits of shape low, of so many classes, to the
 // target's view; from and to are the spacings in mm of the axes of the logits and of
 // the target's view. Resampling is nnU-Net's with is_seg False, followed by the
 // largest logit (the first of equals) or the regions above 0. Errors are those of
-// Image. The caller calls Close.
-func (m Method) Labels(low [3]int, classes int, from, to [3]float64, t Target, threads int) (*Labels, error) {
+// Image, and Model for a head that does not fit the classes. Cancelling ctx ends Plane
+// with an error of kind Cancelled. The caller calls Close.
+func (m Method) Labels(ctx context.Context, low [3]int, classes int, from, to [3]float64, t Target, threads int) (*Labels, error) {
 	p, err := m.plan(low, t.View.Shape, from, to)
 	if err != nil {
 		return nil, err
 	}
-	l := &Labels{classes: classes, threads: max(1, threads), low: p.in, out: p.out, target: t, plan: p}
-	planes := len(l.planes)
+	l := &Labels{ctx: ctx, classes: classes, channels: classes, threads: max(1, threads), low: p.in, out: p.out, target: t, plan: p}
+	if h := t.Head; h != nil {
+		if len(h.Bias) != classes || len(h.Weight) == 0 || len(h.Weight)%classes != 0 {
+			return nil, fault.New(fault.Model, "a last layer of %d weights and %d biases does not fit %d classes", len(h.Weight), len(h.Bias), classes)
+		}
+		l.head, l.channels = &kernel.Matrix{Weight: h.Weight, Bias: h.Bias}, len(h.Weight)/classes
+	}
+	if t.Regions != nil {
+		l.values = append([]uint16{0}, t.Regions...)
+	}
+	if err := l.allocate(); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// allocate makes the buffers.
+func (l *Labels) allocate() (err error) {
+	p, n, planes := l.plan, l.low[1]*l.low[2], len(l.planes)
 	if p.local() {
 		l.z0, l.wz, l.y0, l.wy = p.pass[0].start, p.pass[0].weight, p.pass[1].start, p.pass[1].weight
 	} else {
-		if l.collected, err = cmem.Alloc[float32](classes * l.low[0] * l.low[1] * l.low[2]); err != nil {
-			return nil, err
+		if l.collected, err = cmem.Alloc[float32](l.classes * l.low[0] * n); err != nil {
+			return err
 		}
 		planes = 1
 	}
 	for i := range planes {
-		if l.planes[i], err = cmem.Alloc[float32](classes * l.low[1] * l.low[2]); err != nil {
-			l.Close()
-			return nil, err
+		if l.planes[i], err = cmem.Alloc[float32](l.channels*n + kernel.Slack); err != nil {
+			return err
+		}
+		clear(l.planes[i][l.channels*n:])
+		if l.first() {
+			if l.labels[i], err = cmem.Alloc[uint16](n); err != nil {
+				return err
+			}
 		}
 	}
 	for range l.threads {
-		w := worker{}
-		if l.collected == nil {
-			w.line, w.labels = kernel.NewLine(l.low[2], p.pass[2].start, p.pass[2].weight), make([]uint16, l.out[2])
-		}
-		if t.Probabilities != nil {
-			w.logits = make([]float32, classes*l.out[2])
-		}
-		l.workers = append(l.workers, w)
+		l.workers = append(l.workers, l.newWorker())
 	}
-	return l, nil
+	return nil
 }
+
+// first reports whether labels of low-resolution voxels come first and only what they
+// leave open is interpolated.
+func (l *Labels) first() bool { return l.collected == nil && l.target.Probabilities == nil }
 
 // Close frees the planes.
 func (l *Labels) Close() {
@@ -88,37 +124,59 @@ func (l *Labels) Close() {
 	l.collected = nil
 	for i := range l.planes {
 		cmem.Free(l.planes[i])
-		l.planes[i] = nil
+		cmem.Free(l.labels[i])
+		l.planes[i], l.labels[i] = nil, nil
 	}
 }
 
-// Plane takes the low-resolution planes in order, z = 0, 1, ...: fill writes the
-// logits of plane z (classes x low[1] x low[2]). All output planes that need no
-// further plane are written.
-func (l *Labels) Plane(z int, fill func(dst []float32) error) error {
+// Plane takes the low-resolution planes in order, z = 0, 1, ...: fill writes plane z. All
+// output planes that need no further plane are written.
+func (l *Labels) Plane(z int, fill Fill) error {
+	if err := l.cancelled(); err != nil {
+		return err
+	}
 	if l.collected != nil {
 		return l.collect(z, fill)
 	}
-	low, high := l.planes[(z+1)%2], l.planes[z%2]
-	if err := fill(high); err != nil {
+	low, high := (z+1)%2, z%2
+	err := l.take(l.planes[high], fill, func(w *worker, at, n int) {
+		if l.first() {
+			l.judge(w, l.labels[high][at:], l.planes[high][at:], l.low[1]*l.low[2], n)
+		}
+	})
+	if err != nil {
 		return err
 	}
 	first := l.next
 	for l.next < l.out[0] && l.upper(l.next) <= z {
 		l.next++
 	}
-	rows := (l.next - first) * l.out[1]
-	return parallel.For(rows, l.threads, func(worker, i int) error {
-		zo, yo := first+i/l.out[1], i%l.out[1]
-		a, b := low, high
-		if int(l.z0[zo]) == z {
-			a = high
-		} else if l.wz[zo] == 0 {
-			b = low
+	// Rows that lie between the same low-resolution rows come one after the other.
+	rows := min(max(l.out[1]/(4*l.threads), 1), 16)
+	return parallel.For((l.out[1]+rows-1)/rows, l.threads, func(worker, i int) error {
+		w := &l.workers[worker]
+		w.between = nil // the planes are new
+		for y := i * rows; y < min((i+1)*rows, l.out[1]); y++ {
+			for zo := first; zo < l.next; zo++ {
+				a, b := low, high
+				if int(l.z0[zo]) == z {
+					a = high
+				} else if l.wz[zo] == 0 {
+					b = low
+				}
+				l.row(w, a, b, zo, y)
+			}
 		}
-		l.row(&l.workers[worker], a, b, zo, yo)
+		l.flush(w)
 		return nil
 	})
+}
+
+func (l *Labels) cancelled() error {
+	if l.ctx.Err() != nil {
+		return fault.New(fault.Cancelled, "cancelled")
+	}
+	return nil
 }
 
 // upper returns the last low-resolution plane that output plane z needs.
@@ -129,71 +187,49 @@ func (l *Labels) upper(z int) int {
 	return int(l.z0[z]) + 1
 }
 
-// row writes output row (z, y) from the planes below and above it.
-func (l *Labels) row(w *worker, low, high []float32, z, y int) {
-	wz, wy := l.wz[z], l.wy[y]
-	y0 := int(l.y0[y])
-	c := &kernel.Corner{
-		Low: low, High: high, Row: [2]int{y0 * l.low[2], min(y0+1, l.low[1]-1) * l.low[2]},
-		Weight: [4]float32{(1 - wz) * (1 - wy), (1 - wz) * wy, wz * (1 - wy), wz * wy},
-		Stride: l.low[1] * l.low[2], Classes: l.classes,
+// take fills a plane, a block of rows at a time, and calls done for each while it still
+// lies in the cache: its first voxel and how many they are.
+func (l *Labels) take(plane []float32, fill Fill, done func(w *worker, at, n int)) error {
+	const cached = 512 << 10 // bytes: half of a usual second-level cache
+	const piece = 16 << 10   // bytes of a channel at a time: shorter ones cost more than the cache saves
+	columns := l.low[2]
+	rows := max(cached/(4*l.channels*columns), piece/(4*columns), 1)
+	rows = min(rows, (l.low[1]+l.threads-1)/l.threads)
+	dst := plane[:l.channels*l.low[1]*columns]
+	return parallel.For((l.low[1]+rows-1)/rows, l.threads, func(worker, i int) error {
+		from, to := i*rows, min((i+1)*rows, l.low[1])
+		if err := fill(dst, from, to); err != nil {
+			return err
+		}
+		done(&l.workers[worker], from*columns, (to-from)*columns)
+		return nil
+	})
+}
+
+// judge labels n voxels of x, channels that lie stride apart, as if they were voxels of
+// the target.
+func (l *Labels) judge(w *worker, labels []uint16, x []float32, stride, n int) {
+	if l.head == nil {
+		l.pick(labels, x, stride, n)
+		return
 	}
+	for at := 0; at < n; at += headBlock {
+		m := min(headBlock, n-at)
+		l.head.Product(w.product, headBlock, x[at:], stride, m, w.scratch)
+		l.pick(labels[at:], w.product, headBlock, m)
+	}
+}
+
+// headBlock is for how many voxels logits are computed before they are compared, so that
+// those of all classes stay in the cache.
+const headBlock = 128
+
+// pick labels n voxels by their logits: the class of the largest, or 1 + the last region
+// above 0.
+func (l *Labels) pick(labels []uint16, logits []float32, stride, n int) {
 	if l.target.Regions != nil {
-		w.line.Regions(w.labels, c, l.target.Regions)
+		kernel.Last(labels, logits, stride, l.classes, n)
 	} else {
-		w.line.Argmax(w.labels, c)
-	}
-	v := l.target.View
-	at, step := v.Offset+z*v.Stride[0]+y*v.Stride[1], v.Stride[2]
-	l.write(w.labels, at, step)
-	if l.target.Probabilities != nil {
-		for class := range l.classes {
-			w.line.Logits(w.logits[class*l.out[2]:(class+1)*l.out[2]], c, class)
-		}
-		l.probabilities(w, at, step)
-	}
-}
-
-// write writes a row of labels to the target, the first at element at.
-func (l *Labels) write(row []uint16, at, step int) {
-	if l.target.Labels.DType == volume.Uint16 {
-		scatter(volume.As[uint16](l.target.Labels), row, at, step)
-	} else {
-		scatter(l.target.Labels.Data, row, at, step)
-	}
-}
-
-func scatter[T uint8 | uint16](dst []T, row []uint16, at, step int) {
-	for _, label := range row {
-		dst[at] = T(label)
-		at += step
-	}
-}
-
-// probabilities writes the softmax over the classes of one row of logits, or the
-// sigmoid of each region.
-func (l *Labels) probabilities(w *worker, at, step int) {
-	n := l.out[2]
-	grid := len(l.target.Probabilities) / l.classes
-	for x := range n {
-		if l.target.Regions != nil {
-			for class := range l.classes {
-				v := float64(w.logits[class*n+x])
-				l.target.Probabilities[class*grid+at+x*step] = float32(1 / (1 + math.Exp(-v)))
-			}
-			continue
-		}
-		highest, sum := w.logits[x], 0.0
-		for class := 1; class < l.classes; class++ {
-			highest = max(highest, w.logits[class*n+x])
-		}
-		for class := range l.classes {
-			e := math.Exp(float64(w.logits[class*n+x] - highest))
-			w.logits[class*n+x] = float32(e)
-			sum += e
-		}
-		for class := range l.classes {
-			l.target.Probabilities[class*grid+at+x*step] = w.logits[class*n+x] / float32(sum)
-		}
+		kernel.Winner(labels, logits, stride, l.classes, n)
 	}
 }

@@ -123,14 +123,10 @@ func TestLabelsThroughAView(t *testing.T) {
 		require.NoError(t, err)
 		view := volume.View{Shape: out, Stride: [3]int{1, -7, 56}, Offset: 56 + 6*7 + 1}
 		probabilities := make([]float32, 2*7*8*9)
-		l, err := m.Labels(low, 2, spacing, spacing, Target{Labels: labels, View: view, Probabilities: probabilities}, 2)
+		l, err := m.Labels(t.Context(), low, 2, spacing, spacing, Target{Labels: labels, View: view, Probabilities: probabilities}, 2)
 		require.NoError(t, err)
 		for z := range 3 {
-			require.NoError(t, l.Plane(z, func(dst []float32) error {
-				copy(dst[:20], logits[z*20:])
-				copy(dst[20:], logits[60+z*20:])
-				return nil
-			}))
+			require.NoError(t, l.Plane(z, from(logits, low, z)))
 		}
 		l.Close()
 		got := volume.As[uint16](labels)
@@ -188,7 +184,7 @@ func TestWhatDoesNotExistIsRefused(t *testing.T) {
 	} {
 		src, dst, seg := make([]float32, 8), make([]float32, 27), make([]int16, 27)
 		image := m.Image(dst, g.Out, Source{Data: cmem.Bytes(src), DType: volume.Float32, View: full(g.In)}, g.From, g.To, 0, 0, 1)
-		_, labels := m.Labels(g.In, 2, g.From, g.To, Target{View: full(g.Out)}, 1)
+		_, labels := m.Labels(t.Context(), g.In, 2, g.From, g.To, Target{View: full(g.Out)}, 1)
 		for _, err := range []error{image, labels, m.Seg(seg, g.Out, make([]int16, 8), g.In, g.From, g.To, 1)} {
 			assert.ErrorContains(t, err, says)
 			assert.Contains(t, []fault.Kind{fault.Unsupported, fault.Model}, fault.KindOf(err))

@@ -134,19 +134,24 @@ func labelsOf(t *testing.T, m Method, logits []float32, classes int, c grid, reg
 	for i := range labels.Data {
 		labels.Data[i] = 255
 	}
-	l, err := m.Labels(low, classes, c.From, c.To, Target{Labels: labels, View: g.Full(), Probabilities: probabilities, Regions: regions}, 2)
+	l, err := m.Labels(t.Context(), low, classes, c.From, c.To, Target{Labels: labels, View: g.Full(), Probabilities: probabilities, Regions: regions}, 2)
 	require.NoError(t, err)
 	defer l.Close()
-	plane := low[1] * low[2]
 	for z := range low[0] {
-		require.NoError(t, l.Plane(z, func(dst []float32) error {
-			for c := range classes {
-				copy(dst[c*plane:(c+1)*plane], logits[(c*low[0]+z)*plane:])
-			}
-			return nil
-		}))
+		require.NoError(t, l.Plane(z, from(logits, low, z)))
 	}
 	return append([]byte(nil), labels.Data...)
+}
+
+// from fills plane z from an array of the shape of low, channel by channel.
+func from(array []float32, low [3]int, z int) Fill {
+	n := low[1] * low[2]
+	return func(dst []float32, from, to int) error {
+		for c := range len(dst) / n {
+			copy(dst[c*n+from*low[2]:c*n+to*low[2]], array[(c*low[0]+z)*n+from*low[2]:])
+		}
+		return nil
+	}
 }
 
 // grid is a change of shape with the spacings in mm.

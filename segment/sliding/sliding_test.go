@@ -31,78 +31,95 @@ func TestPositionsAgreeWithNNUNet(t *testing.T) {
 	}
 }
 
-// fake is make_goldens.py's network.
+// fake is make_goldens.py's network, with slots of its own.
 type fake struct {
-	in, out []float32
+	in, out [][]float32
 	patch   []int
 	runs    int
 	poison  float32
 	folds   int
 }
 
-func (f *fake) Networks() int { return f.folds }
-
-func (f *fake) Run(ctx context.Context, fold int) error {
-	f.runs++
+func newFake(channels int, patch []int, slots, folds int) *fake {
 	n := 1
-	for _, p := range f.patch {
+	for _, p := range patch {
 		n *= p
 	}
-	last := f.in[len(f.in)-n:]
+	f := &fake{patch: patch, folds: folds}
+	for range slots {
+		in := make([]float32, channels*n)
+		for i := range in {
+			in[i] = 99 // what an earlier tile left: padding must overwrite it
+		}
+		f.in, f.out = append(f.in, in), append(f.out, make([]float32, 3*n))
+	}
+	return f
+}
+
+func (f *fake) Networks() int { return f.folds }
+
+func (f *fake) Run(ctx context.Context, fold, slot int) error {
+	f.runs++
+	in, out := f.in[slot], f.out[slot]
+	n := len(out) / 3
+	last := in[len(in)-n:]
 	for i := range n {
 		ramp, rest := 0.0, i
 		for axis := len(f.patch) - 1; axis >= 0; axis-- {
 			ramp += 0.01 * float64(axis+1) * float64(rest%f.patch[axis])
 			rest /= f.patch[axis]
 		}
-		x := f.in[i]
+		x := in[i]
 		// Folds differ, but their mean is the golden's network.
-		f.out[i] = x + float32(fold) - float32(f.folds-1)/2
-		f.out[n+i] = 0.5*x + float32(ramp)
-		f.out[2*n+i] = -last[i]*float32(ramp) + f.poison
+		out[i] = x + float32(fold) - float32(f.folds-1)/2
+		out[n+i] = 0.5*x + float32(ramp)
+		out[2*n+i] = -last[i]*float32(ramp) + f.poison
 	}
 	return nil
 }
 
-// run returns the logits (classes x shape) of a case.
-func run(t *testing.T, ctx context.Context, image []float32, shape, patch, mirror []int, threads int, f *fake) ([]float32, int, error) {
+// task is a task on an image in memory (channels x shape) whose logits are collected.
+func task(t *testing.T, image []float32, shape []int, mirror []int, f *fake) (*Task, func() []float32) {
 	t.Helper()
-	n := 1
-	for _, p := range patch {
-		n *= p
+	voxels, plane := shape[1]*shape[2]*shape[3], shape[2]*shape[3]
+	loaded, next := 0, 0
+	var logits []float32
+	k := &Task{
+		Shape: [3]int(shape[1:]), Channels: shape[0], Classes: 3, Patch: f.patch, Mirror: mirror, Threads: 2,
+		Network: f, Inputs: f.in, Outputs: f.out,
+		Tile: func(done, all int) error { return nil },
 	}
-	channels, voxels := shape[0], shape[1]*shape[2]*shape[3]
-	f.in, f.out, f.patch = make([]float32, channels*n), make([]float32, 3*n), patch
-	for i := range f.in {
-		f.in[i] = 99 // what an earlier tile left: padding must overwrite it
+	k.Load = func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
+		for channel := range shape[0] {
+			for i := range n {
+				copy(dst(channel, i), image[channel*voxels+(loaded+i)*plane:][:plane])
+			}
+		}
+		loaded += n
+		return nil
 	}
-	logits := make([]float32, 3*voxels)
-	plane := shape[2] * shape[3]
-	next, tiles := 0, 0
-	task := Task{
-		Image: image, Shape: [3]int(shape[1:]), Channels: channels, Classes: 3, Patch: patch, Mirror: mirror, Threads: threads,
-		Network: f, Input: f.in, Output: f.out,
-		Plane: func(z int, fill func([]float32) error) error {
-			assert.Equal(t, next, z)
-			next++
-			dst := make([]float32, 3*plane)
-			if err := fill(dst); err != nil {
+	k.Plane = func(z int, fill func([]float32, int, int) error) error {
+		assert.Equal(t, next, z)
+		next++
+		dst := make([]float32, k.Accumulated()*plane)
+		if logits == nil {
+			logits = make([]float32, k.Accumulated()*voxels)
+		}
+		for from := 0; from < shape[2]; from += 7 {
+			if err := fill(dst, from, min(from+7, shape[2])); err != nil {
 				return err
 			}
-			for c := range 3 {
-				copy(logits[c*voxels+z*plane:], dst[c*plane:(c+1)*plane])
-			}
-			return nil
-		},
-		Tile: func(done, all int) error { tiles = done; return nil },
+		}
+		for c := range k.Accumulated() {
+			copy(logits[c*voxels+z*plane:], dst[c*plane:(c+1)*plane])
+		}
+		return nil
 	}
-	err := task.Run(ctx)
-	assert.Zero(t, cmem.Live())
-	if err == nil {
+	return k, func() []float32 {
+		assert.Zero(t, cmem.Live())
 		assert.Equal(t, shape[1], next, "every plane is handed out once")
-		assert.Equal(t, task.Tiles(), tiles)
+		return logits
 	}
-	return logits, tiles, err
 }
 
 func TestRunAgreesWithNNUNet(t *testing.T) {
@@ -118,39 +135,113 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 		require.NoError(t, err)
 		want, _, err := npy.Read("testdata/" + c.Name + "_logits.npy")
 		require.NoError(t, err)
-		for _, folds := range []int{1, 3} {
-			f := &fake{folds: folds}
-			got, tiles, err := run(t, context.Background(), image, shape, c.Patch, c.Mirror, 2, f)
-			require.NoError(t, err)
-			assert.Equal(t, tiles*folds<<len(c.Mirror), f.runs)
-			worst := 0.0
-			for i := range want {
-				worst = max(worst, math.Abs(float64(got[i]-want[i])))
+		for _, how := range []struct{ slots, folds int }{{1, 1}, {1, 3}, {2, 1}, {2, 2}, {2, 3}} {
+			f := newFake(shape[0], c.Patch, how.slots, how.folds)
+			k, logits := task(t, image, shape, c.Mirror, f)
+			tiles := 0
+			k.Tile = func(done, all int) error { tiles++; assert.Equal(t, tiles, done); return nil }
+			require.NoError(t, k.Run(context.Background()))
+			all, wanted := k.Tiles()
+			assert.Equal(t, all, wanted)
+			assert.Equal(t, all, tiles)
+			assert.Equal(t, tiles*how.folds<<len(c.Mirror), f.runs)
+			assert.Less(t, worst(logits(), want), 1e-5, "%s with %+v", c.Name, how)
+
+			// Side by side, and averaged afterwards.
+			f = newFake(shape[0], c.Patch, how.slots, how.folds)
+			k, logits = task(t, image, shape, c.Mirror, f)
+			k.Apart = true
+			require.NoError(t, k.Run(context.Background()))
+			apart, mean := logits(), make([]float32, len(want))
+			for i, v := range apart {
+				mean[i%len(want)] += v / float32(how.folds)
 			}
-			assert.Less(t, worst, 1e-5, "%s with %d folds", c.Name, folds)
+			assert.Len(t, apart, how.folds*len(want))
+			assert.Less(t, worst(mean, want), 1e-5, "%s apart with %+v", c.Name, how)
+		}
+	}
+}
+
+func worst(got, want []float32) float64 {
+	worst := 0.0
+	for i := range want {
+		worst = max(worst, math.Abs(float64(got[i]-want[i])))
+	}
+	return worst
+}
+
+// TestRunLeavesOutTiles wants only the tiles that touch a box: inside it the logits are
+// those of all tiles, and what no tile touches is zero.
+func TestRunLeavesOutTiles(t *testing.T) {
+	shape, patch := []int{1, 50, 20, 24}, []int{8, 8, 8}
+	image := make([]float32, 50*20*24)
+	for i := range image {
+		image[i] = float32(i%97) - 40
+	}
+	k, logits := task(t, image, shape, nil, newFake(1, patch, 1, 1))
+	require.NoError(t, k.Run(context.Background()))
+	want := logits()
+	for _, box := range [][2][3]int{
+		{{20, 5, 6}, {23, 9, 12}}, {{0, 0, 0}, {1, 1, 1}}, {{49, 19, 23}, {50, 20, 24}}, {{7, 0, 0}, {41, 20, 3}},
+		{{30, 30, 30}, {40, 40, 40}}, // none
+	} {
+		for slots := 1; slots <= 2; slots++ {
+			f := newFake(1, patch, slots, 1)
+			k, logits := task(t, image, shape, nil, f)
+			k.Wanted = func(lo, hi [3]int) bool {
+				for i := range 3 {
+					if hi[i] <= box[0][i] || lo[i] >= box[1][i] {
+						return false
+					}
+				}
+				return true
+			}
+			require.NoError(t, k.Run(context.Background()))
+			all, wanted := k.Tiles()
+			assert.Less(t, wanted, all)
+			assert.Equal(t, wanted, f.runs)
+			got := logits()
+			for i := range got {
+				z, y, x := i/(20*24)%50, i/24%20, i%24
+				if z >= box[0][0] && z < box[1][0] && y >= box[0][1] && y < box[1][1] && x >= box[0][2] && x < box[1][2] {
+					require.Equal(t, want[i], got[i], "voxel %d %d %d of box %v", z, y, x, box)
+				}
+				if z < box[0][0]-8 || z >= box[1][0]+8 {
+					require.Zero(t, got[i])
+				}
+			}
 		}
 	}
 }
 
 func TestRunStops(t *testing.T) {
-	image := make([]float32, 20*20*20)
-	shape, patch := []int{1, 20, 20, 20}, []int{8, 8, 8}
+	image, shape, patch := make([]float32, 20*20*20), []int{1, 20, 20, 20}, []int{8, 8, 8}
+	for slots := 1; slots <= 2; slots++ {
+		ctx, cancel := context.WithCancel(context.Background())
+		k, _ := task(t, image, shape, nil, newFake(1, patch, slots, 1))
+		k.Tile = func(done, all int) error {
+			if done == 3 {
+				cancel()
+			}
+			return nil
+		}
+		assert.Equal(t, fault.Cancelled, fault.KindOf(k.Run(ctx)))
 
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_, _, err := run(t, ctx, image, shape, patch, nil, 1, &fake{folds: 1})
-	assert.Equal(t, fault.Cancelled, fault.KindOf(err))
+		f := newFake(1, patch, slots, 1)
+		f.poison = float32(math.NaN())
+		k, _ = task(t, image, shape, nil, f)
+		err := k.Run(context.Background())
+		assert.Equal(t, fault.Model, fault.KindOf(err))
+		assert.ErrorContains(t, err, "NaN or infinite")
 
-	_, _, err = run(t, context.Background(), image, shape, patch, nil, 1, &fake{folds: 1, poison: float32(math.NaN())})
-	assert.Equal(t, fault.Model, fault.KindOf(err))
-	assert.ErrorContains(t, err, "NaN or infinite")
+		boom := errors.New("boom")
+		k, _ = task(t, image, shape, nil, newFake(1, patch, slots, 1))
+		k.Tile = func(done, all int) error { return boom }
+		assert.Equal(t, boom, k.Run(context.Background()))
 
-	boom := errors.New("boom")
-	task := Task{Image: image, Shape: [3]int{20, 20, 20}, Channels: 1, Classes: 3, Patch: patch, Threads: 2,
-		Network: &fake{folds: 1, in: make([]float32, 512), out: make([]float32, 3*512), patch: patch},
-		Input:   make([]float32, 512), Output: make([]float32, 3*512),
-		Plane: func(int, func([]float32) error) error { return nil },
-		Tile:  func(done, all int) error { return boom }}
-	assert.Equal(t, boom, task.Run(context.Background()))
-	assert.Zero(t, cmem.Live())
+		k, _ = task(t, image, shape, nil, newFake(1, patch, slots, 1))
+		k.Load = func(context.Context, int, func(int, int) []float32) error { return boom }
+		assert.Equal(t, boom, k.Run(context.Background()))
+		assert.Zero(t, cmem.Live())
+	}
 }

@@ -64,9 +64,15 @@ var Identity = [9]float64{1, 0, 0, 0, 1, 0, 0, 0, 1}
 // Voxels returns the number of voxels of one channel.
 func (g *Geometry) Voxels() int { return g.Size[0] * g.Size[1] * g.Size[2] }
 
+// straight is how far the columns of a direction may be from length 1 and from right
+// angles (their dot products): float32 headers and rounded DICOM tags stay far below it,
+// a matrix that holds the spacing too, or is sheared, does not.
+const straight = 1e-3
+
 // Validate reports the first thing that makes a geometry unusable: a size below
 // 1 or too large, a spacing that is not positive and finite, an origin or
-// direction that is not finite, a singular direction.
+// direction that is not finite, a direction whose columns are not of length 1 and at
+// right angles.
 func (g *Geometry) Validate() error {
 	total := 1.0
 	for i, axis := range "xyz" {
@@ -91,6 +97,18 @@ func (g *Geometry) Validate() error {
 	det := d[0]*(d[4]*d[8]-d[5]*d[7]) - d[1]*(d[3]*d[8]-d[5]*d[6]) + d[2]*(d[3]*d[7]-d[4]*d[6])
 	if !(math.Abs(det) > 1e-6) || math.IsInf(det, 0) { // also catches NaN
 		return fault.New(fault.Argument, "direction matrix %v is singular (determinant %g)", d, det)
+	}
+	for i := range 3 {
+		for j := range i + 1 {
+			dot := d[i]*d[j] + d[3+i]*d[3+j] + d[6+i]*d[6+j]
+			if i == j && math.Abs(math.Sqrt(dot)-1) > straight {
+				return fault.New(fault.Argument, "direction matrix %v: column %d, the direction of axis %c, has length %.6g, must be 1 (spacing is given apart)",
+					d, i, "xyz"[i], math.Sqrt(dot))
+			} else if i != j && math.Abs(dot) > straight {
+				return fault.New(fault.Argument, "direction matrix %v: columns %d and %d, the directions of axes %c and %c, must be at right angles, their dot product is %.6g",
+					d, j, i, "xyz"[j], "xyz"[i], dot)
+			}
+		}
 	}
 	return nil
 }

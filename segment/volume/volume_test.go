@@ -31,6 +31,9 @@ func TestValidateNamesTheFault(t *testing.T) {
 		"NaN spacing":   {func(g *Geometry) { g.Spacing[2] = math.NaN() }, fault.Argument, "spacing along z is NaN"},
 		"inf origin":    {func(g *Geometry) { g.Origin[0] = math.Inf(1) }, fault.Argument, "origin along x is +Inf"},
 		"singular":      {func(g *Geometry) { g.Direction = [9]float64{1, 0, 0, 1, 0, 0, 0, 0, 1} }, fault.Argument, "singular"},
+		"long axis":     {func(g *Geometry) { g.Direction[4] = 2 }, fault.Argument, "column 1, the direction of axis y, has length 2, must be 1"},
+		"short axis":    {func(g *Geometry) { g.Direction[8] = -0.998 }, fault.Argument, "axis z, has length 0.998"},
+		"sheared":       {func(g *Geometry) { g.Direction[2], g.Direction[8] = 0.6, 0.8 }, fault.Argument, "columns 0 and 2, the directions of axes x and z, must be at right angles, their dot product is 0.6"},
 		"NaN direction": {func(g *Geometry) { g.Direction[4] = math.NaN() }, fault.Argument, "singular"},
 	} {
 		g := good
@@ -41,6 +44,23 @@ func TestValidateNamesTheFault(t *testing.T) {
 		_, err = New(g, 1, Int16)
 		assert.Error(t, err, name)
 	}
+}
+
+// Directions as files and other libraries round them are accepted.
+func TestValidateIsLenient(t *testing.T) {
+	g := grid(4, 3, 2)
+	s, c := math.Sincos(0.3)
+	exact := [9]float64{c, -s, 0, s, c, 0, 0, 0, -1}
+	for _, digits := range []float64{1e3, 1e4, 1e6} {
+		for i, v := range exact {
+			g.Direction[i] = math.Round(v*digits) / digits
+		}
+		assert.NoError(t, g.Validate(), digits)
+	}
+	for i, v := range exact {
+		g.Direction[i] = float64(float32(v)) * 1.0009
+	}
+	assert.NoError(t, g.Validate())
 }
 
 func TestNewWrapFree(t *testing.T) {

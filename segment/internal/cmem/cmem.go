@@ -7,7 +7,7 @@ package cmem
 #include <stdlib.h>
 #include <string.h>
 
-static void *flare_alloc(size_t n) {
+static void *cmem_alloc(size_t n) {
 	void *p = NULL;
 	return posix_memalign(&p, 64, n) == 0 ? p : NULL;
 }
@@ -21,7 +21,15 @@ import (
 	"github.com/libflare/libflare/segment/internal/fault"
 )
 
-var live atomic.Int64
+var live, countdown atomic.Int64
+
+// large is from how many bytes on an allocation asks the system first whether it can be
+// met: systems that overcommit promise any size, and end the process when it is used.
+const large = 32 << 20
+
+// FailAfter makes the n-th allocation from now on (1: the next), and no other, fail: so
+// tests see what becomes of every one. 0 takes that back.
+func FailAfter(n int) { countdown.Store(int64(n)) }
 
 // Live returns the bytes allocated and not yet freed; tests check it for leaks.
 func Live() int64 { return live.Load() }
@@ -37,7 +45,15 @@ func Alloc[T any](n int) ([]T, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	p := C.flare_alloc(C.size_t(n * size))
+	if n*size >= large {
+		if free, ok := Available(); ok && int64(n*size) > free {
+			return nil, fault.New(fault.Memory, "out of memory: %d bytes asked for, %d available", n*size, free)
+		}
+	}
+	var p unsafe.Pointer
+	if countdown.Load() == 0 || countdown.Add(-1) != 0 {
+		p = C.cmem_alloc(C.size_t(n * size))
+	}
 	if p == nil {
 		return nil, fault.New(fault.Memory, "out of memory: %d bytes asked for", n*size)
 	}

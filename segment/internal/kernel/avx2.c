@@ -1,5 +1,7 @@
 #if defined(__x86_64__)
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 #include "kernel.h"
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
@@ -7,7 +9,8 @@
 #pragma GCC target("avx2,fma")
 #endif
 #define SET(name) name##_avx2
-#include "loops.inc"
+#define VECTOR 32
+#include "loops.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -1,5 +1,7 @@
 #if defined(__x86_64__)
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 #include "kernel.h"
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
@@ -7,7 +9,8 @@
 #pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
 #endif
 #define SET(name) name##_avx512
-#include "loops.inc"
+#define VECTOR 64
+#include "loops.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

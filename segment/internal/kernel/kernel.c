@@ -1,5 +1,7 @@
 #include "kernel.h"
 
+kernels kernel_now;
+
 extern const kernels kernels_plain;
 #if defined(__x86_64__)
 extern const kernels kernels_avx2, kernels_avx512;

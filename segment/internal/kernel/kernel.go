@@ -7,47 +7,19 @@ package kernel
 #cgo CFLAGS: -O3 -std=gnu11
 #include "kernel.h"
 
-static kernels k;
-static int k_set = -1;
-
 static int choose(int set) {
 	const kernels *found = kernels_for(set);
-	if (!found) return 0;
-	k = *found, k_set = set;
-	return 1;
+	if (found) kernel_now = *found;
+	return found != 0;
 }
 
 static void k_load(float *dst, const void *src, int32_t dtype, int64_t offset, int64_t s0, int64_t s1, int64_t n0, int64_t n1,
-                   float lo, float hi, float sub, float div) { k.load(dst, src, dtype, offset, s0, s1, n0, n1, lo, hi, sub, div); }
+                   float lo, float hi, float sub, float div) { kernel_now.load(dst, src, dtype, offset, s0, s1, n0, n1, lo, hi, sub, div); }
 static void k_scan(scan_result *out, const void *src, int32_t dtype, int64_t offset, int64_t s0, int64_t s1, int64_t n0,
-                   int64_t n1, double shift) { k.scan(out, src, dtype, offset, s0, s1, n0, n1, shift); }
+                   int64_t n1, double shift) { kernel_now.scan(out, src, dtype, offset, s0, s1, n0, n1, shift); }
 static void k_cubic(float *dst, int64_t ds, const float *src, int64_t ss, int64_t n_in, int64_t n_out, const int32_t *start,
-                    const float *w, int64_t lanes, float *scratch) { k.cubic(dst, ds, src, ss, n_in, n_out, start, w, lanes, scratch); }
-static void k_transpose(float *dst, int64_t ds, const float *src, int64_t ss, int64_t n0, int64_t n1) { k.transpose(dst, ds, src, ss, n0, n1); }
-static void k_accumulate(float *dst, int64_t ds, const float *src, int64_t ss, int64_t ny, int64_t nx, float weight,
-                         const float *wy, const float *wx, int32_t rev) { k.accumulate(dst, ds, src, ss, ny, nx, weight, wy, wx, rev); }
-static int64_t k_finish(float *dst, float *acc, int64_t ny, int64_t nx, const float *wy, const float *wx) { return k.finish(dst, acc, ny, nx, wy, wx); }
-// The four row pointers come separately: cgo allows no Go array of C pointers' addresses to be kept.
-static void k_argmax(uint16_t *labels, float *best, float *low, const float *r0, const float *r1, const float *r2, const float *r3,
-                     float w0, float w1, float w2, float w3, int64_t class_stride, int64_t classes, int64_t n_low, int64_t n_out,
-                     const int32_t *x0, const float *wx) {
-	const float *rows[4] = {r0, r1, r2, r3};
-	const float w[4] = {w0, w1, w2, w3};
-	k.argmax(labels, best, low, rows, w, class_stride, classes, n_low, n_out, x0, wx);
-}
-static void k_regions(uint16_t *labels, float *low, const float *r0, const float *r1, const float *r2, const float *r3,
-                      float w0, float w1, float w2, float w3, int64_t class_stride, int64_t classes, int64_t n_low, int64_t n_out,
-                      const int32_t *x0, const float *wx, const uint16_t *values) {
-	const float *rows[4] = {r0, r1, r2, r3};
-	const float w[4] = {w0, w1, w2, w3};
-	k.regions(labels, low, rows, w, class_stride, classes, n_low, n_out, x0, wx, values);
-}
-static void k_logits(float *out, float *low, const float *r0, const float *r1, const float *r2, const float *r3,
-                     float w0, float w1, float w2, float w3, int64_t n_low, int64_t n_out, const int32_t *x0, const float *wx) {
-	const float *rows[4] = {r0, r1, r2, r3};
-	const float w[4] = {w0, w1, w2, w3};
-	k.logits(out, low, rows, w, n_low, n_out, x0, wx);
-}
+                    const float *w, int64_t lanes, float *scratch) { kernel_now.cubic(dst, ds, src, ss, n_in, n_out, start, w, lanes, scratch); }
+static void k_transpose(float *dst, int64_t ds, const float *src, int64_t ss, int64_t n0, int64_t n1) { kernel_now.transpose(dst, ds, src, ss, n0, n1); }
 */
 import "C"
 
@@ -129,91 +101,6 @@ func Cubic(dst []float32, dstStride int, src []float32, srcStride, nIn, nOut int
 func Transpose(dst []float32, dstStride int, src []float32, srcStride, n0, n1 int) {
 	_, _ = dst[(n1-1)*dstStride+n0-1], src[(n0-1)*srcStride+n1-1]
 	C.k_transpose(ptr(dst), C.int64_t(dstStride), ptr(src), C.int64_t(srcStride), C.int64_t(n0), C.int64_t(n1))
-}
-
-// Window is a part of a tile whose rows or columns may be stored mirrored: it
-// starts at (Y, X) in the unmirrored tile of TileY x TileX.
-type Window struct {
-	Y, X, TileY, TileX int
-	FlipY, FlipX       bool
-}
-
-// Accumulate adds weight * wy[y] * wx[x] * src[w.Y+y][w.X+x] to dst[y][x], where src
-// is the unmirrored tile.
-func Accumulate(dst []float32, dstStride int, src []float32, w Window, weight float32, wy, wx []float32) {
-	ny, nx := len(wy), len(wx)
-	row, stride, column, reverse := w.Y, w.TileX, w.X, 0
-	if w.FlipY {
-		row, stride = w.TileY-1-w.Y, -w.TileX
-	}
-	if w.FlipX {
-		column, reverse = w.TileX-w.X-nx, 1
-	}
-	_, _ = dst[(ny-1)*dstStride+nx-1], src[w.TileY*w.TileX-1]
-	C.k_accumulate(ptr(dst), C.int64_t(dstStride), ptr(src[row*w.TileX+column:]), C.int64_t(stride), C.int64_t(ny), C.int64_t(nx),
-		C.float(weight), ptr(wy), ptr(wx), C.int32_t(reverse))
-}
-
-// Finish writes acc[y][x] * wy[y] * wx[x] to dst, sets acc to zero, and returns how
-// many values are not finite.
-func Finish(dst, acc, wy, wx []float32) int {
-	_, _ = dst[len(wy)*len(wx)-1], acc[len(wy)*len(wx)-1]
-	return int(C.k_finish(ptr(dst), ptr(acc), C.int64_t(len(wy)), C.int64_t(len(wx)), ptr(wy), ptr(wx)))
-}
-
-// Corner is where an output row lies among the rows of the low-resolution logits:
-// four rows (offsets of class 0 in the two planes' arrays) and their weights.
-type Corner struct {
-	Low, High []float32 // logits of the plane below and above, classes x rows x columns
-	Row       [2]int    // offsets of the two rows within a plane
-	Weight    [4]float32
-	Stride    int // from class to class
-	Classes   int
-}
-
-// Line holds the table along x: low-resolution voxel and weight of its right
-// neighbour for each output voxel, and scratch.
-type Line struct {
-	In   int
-	X0   []int32
-	W    []float32
-	low  []float32
-	best []float32
-}
-
-// NewLine returns a line for in columns; x0 and w have one entry per output voxel.
-func NewLine(in int, x0 []int32, w []float32) *Line {
-	return &Line{In: in, X0: x0, W: w, low: make([]float32, in+1), best: make([]float32, len(x0))}
-}
-
-// Argmax writes the class of the highest resampled logit of each output voxel.
-func (l *Line) Argmax(labels []uint16, c *Corner) {
-	_ = labels[len(l.X0)-1]
-	C.k_argmax((*C.uint16_t)(unsafe.Pointer(&labels[0])), ptr(l.best), ptr(l.low),
-		ptr(c.Low[c.Row[0]:]), ptr(c.Low[c.Row[1]:]), ptr(c.High[c.Row[0]:]), ptr(c.High[c.Row[1]:]),
-		C.float(c.Weight[0]), C.float(c.Weight[1]), C.float(c.Weight[2]), C.float(c.Weight[3]),
-		C.int64_t(c.Stride), C.int64_t(c.Classes), C.int64_t(l.In), C.int64_t(len(l.X0)), (*C.int32_t)(unsafe.Pointer(&l.X0[0])), ptr(l.W))
-}
-
-// Regions writes, for each output voxel, values[i] of the last region i whose
-// resampled logit is positive, or 0.
-func (l *Line) Regions(labels []uint16, c *Corner, values []uint16) {
-	_, _ = labels[len(l.X0)-1], values[c.Classes-1]
-	C.k_regions((*C.uint16_t)(unsafe.Pointer(&labels[0])), ptr(l.low),
-		ptr(c.Low[c.Row[0]:]), ptr(c.Low[c.Row[1]:]), ptr(c.High[c.Row[0]:]), ptr(c.High[c.Row[1]:]),
-		C.float(c.Weight[0]), C.float(c.Weight[1]), C.float(c.Weight[2]), C.float(c.Weight[3]),
-		C.int64_t(c.Stride), C.int64_t(c.Classes), C.int64_t(l.In), C.int64_t(len(l.X0)), (*C.int32_t)(unsafe.Pointer(&l.X0[0])), ptr(l.W),
-		(*C.uint16_t)(unsafe.Pointer(&values[0])))
-}
-
-// Logits writes the resampled logits of one class.
-func (l *Line) Logits(out []float32, c *Corner, class int) {
-	_ = out[len(l.X0)-1]
-	o := class * c.Stride
-	C.k_logits(ptr(out), ptr(l.low),
-		ptr(c.Low[o+c.Row[0]:]), ptr(c.Low[o+c.Row[1]:]), ptr(c.High[o+c.Row[0]:]), ptr(c.High[o+c.Row[1]:]),
-		C.float(c.Weight[0]), C.float(c.Weight[1]), C.float(c.Weight[2]), C.float(c.Weight[3]),
-		C.int64_t(l.In), C.int64_t(len(l.X0)), (*C.int32_t)(unsafe.Pointer(&l.X0[0])), ptr(l.W))
 }
 
 func ptr(s []float32) *C.float { return (*C.float)(unsafe.Pointer(&s[0])) }

@@ -1,6 +1,6 @@
 /* The arithmetic loops that cost. Every function works on the caller's memory, allocates
  * nothing and has a plain Go reference in reference_test.go. The loops stand in
- * loops.inc, compiled once per instruction set; kernel.c picks the set at run time. */
+ * loops.h, compiled once per instruction set; kernel.c picks the set at run time. */
 #ifndef FLARE_KERNEL_H
 #define FLARE_KERNEL_H
 
@@ -14,6 +14,21 @@ typedef struct {
     double min, max, sum, sum2; /* of x - shift for the sums */
     int64_t bad;                /* voxels that are NaN or infinite in float32 */
 } scan_result;
+
+/* A run of output voxels of one row: [from, to), with its label, or KERNEL_UNSURE where the
+ * corners do not agree. */
+typedef struct {
+    int32_t from, to;
+    uint16_t label;
+} kernel_run;
+
+#define KERNEL_UNSURE 0xffff
+
+/* sample reads and writes up to so many elements past the end of a row. */
+#define KERNEL_SLACK 16
+
+/* The most columns that product computes together. */
+#define KERNEL_COLUMNS 64
 
 typedef struct {
     /* dst[i][j] = (clip(src[offset + i*stride0 + j*stride1]) - sub) / div, row-major n0 x n1;
@@ -49,7 +64,35 @@ typedef struct {
     /* The resampled row of one class itself. */
     void (*logits)(float *out, float *low, const float *const rows[4], const float w[4],
                    int64_t n_low, int64_t n_out, const int32_t *x0, const float *wx);
+    /* labels[i] = the class of the largest of x[c*class_stride + i], the first of equals. */
+    void (*winner)(uint16_t *labels, const float *x, int64_t class_stride, int64_t classes, int64_t n);
+    /* labels[i] = 1 + the last class whose x[c*class_stride + i] is above 0, or 0. */
+    void (*last)(uint16_t *labels, const float *x, int64_t class_stride, int64_t classes, int64_t n);
+    /* One output row between the four rows a, b, c, d of n labels: its runs, in order and
+     * without gaps. Cell x lies at column x, or (between) from column x to x+1; first[x] is
+     * the first output voxel of cell x, first[n] the number of output voxels. Returns the
+     * number of runs, n at most, and in unsure how many voxels lie in runs that are. cell:
+     * n elements of scratch. */
+    int64_t (*settle)(kernel_run *runs, uint16_t *cell, const uint16_t *a, const uint16_t *b, const uint16_t *c,
+                      const uint16_t *d, int64_t n, int32_t between, const int32_t *first, int64_t *unsure);
+    /* What logits computes, for the voxels of the unsure runs only, one after the other and
+     * for all classes: panel[c*panel_stride + i]. The rows are followed by KERNEL_SLACK
+     * finite floats, and so are, if dense, x0 and wx by elements; panel rows have as much
+     * room. dense: x0 grows by 1 at most from voxel to voxel. */
+    void (*sample)(float *panel, int64_t panel_stride, const float *const rows[4], const float w[4], int64_t class_stride,
+                   int64_t classes, const kernel_run *runs, int64_t count, const int32_t *x0, const float *wx, int32_t dense);
+    /* Writes a row of labels of 1 or 2 bytes, voxel x at element offset + x*step: those of
+     * the runs, where unsure the next of settled, each through values unless that is NULL. */
+    void (*paint)(void *dst, int32_t size, int64_t offset, int64_t step, const kernel_run *runs, int64_t count,
+                  const uint16_t *settled, const uint16_t *values);
+    /* out[r*out_stride + i] = bias[r] + sum_k weight[r*channels + k] * in[k*in_stride + i],
+     * i below n. scratch: KERNEL_COLUMNS x (rows + channels) floats. */
+    void (*product)(float *out, int64_t out_stride, const float *in, int64_t in_stride, int64_t n, const float *weight,
+                    const float *bias, int64_t rows, int64_t channels, float *scratch);
 } kernels;
+
+/* The kernels in use. */
+extern kernels kernel_now;
 
 /* The kernels of an instruction set: 0 plain C, 1 AVX2+FMA, 2 AVX-512, or NULL where the
  * processor or the compiler lacks it. */

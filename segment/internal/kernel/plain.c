@@ -1,4 +1,7 @@
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 #include "kernel.h"
 #define SET(name) name##_plain
-#include "loops.inc"
+#define VECTOR 16
+#include "loops.h"

@@ -99,7 +99,7 @@ func TestCubic(t *testing.T) {
 }
 
 func TestLoadAndScan(t *testing.T) {
-	const rows, columns = 5, 37
+	const rows, columns = 21, 83 // more than a block along either axis
 	values := noise(rows * columns)
 	for i := range values {
 		values[i] = float32(math.Round(float64(values[i] * 40)))

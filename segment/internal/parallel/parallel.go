@@ -64,3 +64,27 @@ func For(n, threads int, body func(worker, i int) error) error {
 	}
 	return result
 }
+
+// Go runs body on a goroutine of its own. wait, which may be called again, returns
+// body's result when it has returned; a panic in body panics again there.
+func Go(body func() error) (wait func() error) {
+	var result error
+	var caught any
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				caught = fmt.Sprintf("%v\n%s", p, debug.Stack())
+			}
+		}()
+		result = body()
+	}()
+	return func() error {
+		<-done
+		if caught != nil {
+			panic(caught)
+		}
+		return result
+	}
+}

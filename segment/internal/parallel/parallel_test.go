@@ -43,3 +43,18 @@ func TestForPanicsInTheCaller(t *testing.T) {
 		})
 	})
 }
+
+func TestGo(t *testing.T) {
+	boom := errors.New("boom")
+	wait := Go(func() error { return boom })
+	assert.Equal(t, boom, wait())
+	assert.Equal(t, boom, wait(), "again")
+	assert.PanicsWithValue(t, assert.AnError.Error(), func() {
+		defer func() {
+			p := recover().(string)
+			assert.Contains(t, p, "TestGo", "the stack of where it happened")
+			panic(p[:len(assert.AnError.Error())])
+		}()
+		_ = Go(func() error { panic(assert.AnError.Error()) })()
+	})
+}

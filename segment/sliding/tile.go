@@ -1,0 +1,113 @@
+package sliding
+
+import (
+	"context"
+
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/kernel"
+	"github.com/libflare/libflare/segment/internal/parallel"
+)
+
+// load makes the image's planes up to end available, and as many more as there is
+// room for besides those from keep on.
+func (r *run) load(ctx context.Context, keep, end int) error {
+	if end <= r.loaded {
+		return nil
+	}
+	z, plane, ring := &r.axes[0], r.Shape[1]*r.Shape[2], r.axes[0].imageRing()
+	for want := min(z.n, keep+ring); r.loaded < want; {
+		first, n := r.loaded, min(ring, want-r.loaded) // planes before keep, of tiles not wanted, pass through
+		r.loaded += n
+		err := r.Load(ctx, n, func(channel, i int) []float32 {
+			at := (channel*ring + (first+i)%ring) * plane
+			return r.image[at : at+plane]
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gather copies a tile into the network's input, zero outside the image.
+func (r *run) gather(ctx context.Context, p pass) error {
+	z, y, x := &r.axes[0], &r.axes[1], &r.axes[2]
+	tx, ix, cx := x.inside(p.tile[2])
+	ty, iy, cy := y.inside(p.tile[1])
+	tz, iz, cz := z.inside(p.tile[0])
+	if err := r.load(ctx, iz, iz+cz); err != nil {
+		return err
+	}
+	input, ring := r.Inputs[p.slot], z.imageRing()
+	return parallel.For(r.Channels*z.tile, r.Threads, func(_, i int) error {
+		channel, dz := i/z.tile, i%z.tile
+		slice := input[i*y.tile*x.tile : (i+1)*y.tile*x.tile]
+		if p.flip[0] {
+			dz = z.tile - 1 - dz
+		}
+		if cx < x.tile || cy < y.tile || dz < tz || dz >= tz+cz {
+			clear(slice)
+		}
+		if dz < tz || dz >= tz+cz {
+			return nil
+		}
+		plane := r.image[(channel*ring+(iz+dz-tz)%ring)*y.n*x.n:]
+		for j := range cy {
+			src := plane[(iy+j)*x.n+ix : (iy+j)*x.n+ix+cx]
+			row := ty + j
+			if p.flip[1] {
+				row = y.tile - 1 - row
+			}
+			if !p.flip[2] {
+				copy(slice[row*x.tile+tx:], src)
+				continue
+			}
+			for dx, v := range src {
+				slice[row*x.tile+x.tile-1-tx-dx] = v
+			}
+		}
+		return nil
+	})
+}
+
+// accumulate adds the network's output for a tile to the accumulators.
+func (r *run) accumulate(p pass) error {
+	z, y, x := &r.axes[0], &r.axes[1], &r.axes[2]
+	tx, ix, cx := x.inside(p.tile[2])
+	ty, iy, cy := y.inside(p.tile[1])
+	tz, iz, cz := z.inside(p.tile[0])
+	size, ring, output, first := y.tile*x.tile, z.ring(), r.Outputs[p.slot], 0
+	if r.Apart {
+		first = p.network * r.Classes
+	}
+	return parallel.For(r.Classes*cz, r.Threads, func(_, i int) error {
+		class, dz := i/cz, i%cz
+		from := tz + dz
+		if p.flip[0] {
+			from = z.tile - 1 - from
+		}
+		src := output[(class*z.tile+from)*size : (class*z.tile+from+1)*size]
+		dst := r.sums[(((first+class)*ring+(iz+dz)%ring)*y.n+iy)*x.n+ix:]
+		kernel.Accumulate(dst, x.n, src, kernel.Window{Y: ty, X: tx, TileY: y.tile, TileX: x.tile, FlipY: p.flip[1], FlipX: p.flip[2]},
+			r.share*z.weights[tz+dz], y.weights[ty:ty+cy], x.weights[tx:tx+cx])
+		return nil
+	})
+}
+
+// finish divides rows of a plane of the accumulators by their weights into dst
+// (accumulated x ny x nx) and empties them for reuse.
+func (r *run) finish(dst []float32, plane, from, to int) error {
+	z, y, x := &r.axes[0], &r.axes[1], &r.axes[2]
+	n, ring := y.n*x.n, z.ring()
+	wy := make([]float32, to-from)
+	for i, w := range y.inverse[from:to] {
+		wy[i] = w * z.inverse[plane]
+	}
+	for channel := range r.Accumulated() {
+		a := (channel*ring + plane%ring) * n
+		if bad := kernel.Finish(dst[channel*n+from*x.n:channel*n+to*x.n], r.sums[a+from*x.n:a+to*x.n], wy, x.inverse); bad > 0 {
+			return fault.New(fault.Model, "the network gave %d values that are NaN or infinite in plane %d of channel %d", bad, plane, channel)
+		}
+	}
+	return nil
+}

@@ -16,7 +16,7 @@ usage() {
 		  build                the library, the command line, CMake and pkg-config files (default)
 		  demo [CT MODEL]      segments a synthetic CT, or yours, and shows what came out
 		  test                 builds, then runs every test
-		  bench [CT [MODEL..]] seconds by phase and peak memory
+		  bench [--help | ..]  seconds by phase, peak memory, nnU-Net beside it; limits
 		  clean                removes build/
 		  help                 this text
 	END
@@ -176,33 +176,13 @@ demo() {
 	fi
 }
 
-# bench [CT [MODEL..]]: without arguments the CT of clinical size and the networks at hand.
+# bench: examples/benchmark/bench.py tells what its arguments are. It runs where the
+# caller stands, whose relative paths it takes.
 bench() {
 	build
 	find_data
-	local out=build/bench ct model name
-	ct=$(absolute "${1:-$FLARE_DATA/nnunet_golden/ct_512x512x168.nii.gz}")
-	[ -e "$ct" ] || fail "bench needs a CT: $ct does not exist"
-	mkdir -p $out
-	if [ $# -lt 2 ]; then
-		set -- "$ct" "$root/examples/demo/flare13_phantom.onnx"
-		if [ -d "$FLARE_DATA/model_flare13_onnx" ]; then
-			build/bin/flare convert --onnx "$FLARE_DATA/model_flare13_onnx/model.onnx" --configuration 3d_lowres \
-				--plans "$FLARE_DATA/model_flare13_onnx/plans.json" --orientation LPS $out/flare13.onnx
-			set -- "$@" "$root/$out/flare13.onnx"
-		fi
-	fi
-	shift
-	for model in "$@"; do
-		model=$(absolute "$model") name=$(basename "$model" .onnx)
-		build/bin/flare segment -m "$model" --stats "$out/$name.json" "$ct" "$out/$name.nii.gz"
-		"$python" - "$name" "$out/$name.json" <<-'END'
-			import json, sys
-			s = json.load(open(sys.argv[2]))
-			print(sys.argv[1], *(f"{k} {v:.2f} s" for k, v in s["seconds"].items()), f"{s['tiles']} tiles",
-			      f"peak {s['peak_memory_bytes'] / 1e9:.2f} GB", s["device"], s["precision"], f"{s['threads']} threads", sep="  ")
-		END
-	done
+	export FLARE_LIBRARY=$root/build/lib/$lib # for the Python binding
+	(cd "$from" && "$python" "$root/examples/benchmark/bench.py" "$@")
 }
 
 # -------------------------------------------------------------------- testing ---

@@ -43,7 +43,11 @@ type call struct {
 	current     int
 	seconds     [phases]float64
 	told        time.Time
-	tiles       int     // of the networks that ran before
+	tiles       int      // of the networks that ran before
+	skipped     int      // tiles
+	values      []uint16 // of the region of interest, in the network's labels; nil: all
+	body        float64  // fraction of the image
+	notes       []string
 	from, share float64 // the fraction of the whole at which the running network begins, and its part of it
 }
 
@@ -53,7 +57,7 @@ var errClosed = fault.New(fault.Handle, "the model is closed")
 func (m *Model) begin(ctx context.Context, o Options) (*call, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	unlink := context.AfterFunc(m.closed, cancel)
-	c := &call{model: m, options: o, ctx: ctx, start: time.Now(), current: -1, share: 1}
+	c := &call{model: m, options: o, ctx: ctx, start: time.Now(), current: -1, share: 1, body: 1, notes: []string{}}
 	c.release = func() { unlink(); cancel() }
 	select {
 	case m.busy <- struct{}{}:
@@ -148,7 +152,8 @@ func (c *call) stats() Stats {
 			Open: c.model.seconds, Read: c.seconds[phaseRead], Preprocess: c.seconds[phasePreprocess], Network: c.seconds[phaseNetwork],
 			Export: c.seconds[phaseExport], Write: c.seconds[phaseWrite], Total: now.Sub(c.start).Seconds(),
 		},
-		Tiles: c.tiles, PeakMemory: peakMemory(), Device: c.device, Precision: precision, Threads: c.threads,
+		Tiles: c.tiles, Skipped: c.skipped, PeakMemory: peakMemory(), Device: c.device, Precision: precision, Threads: c.threads,
+		Mode: c.model.mode(), Body: c.body, Notes: c.notes,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/libflare/libflare/segment/preprocess"
 	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/sliding"
 	"github.com/libflare/libflare/segment/volume"
@@ -118,7 +119,7 @@ func (c *call) secondsPerTile() (float64, error) {
 	p := c.part
 	patch := [3]int{1, 1, 1}
 	copy(patch[3-len(p.configuration.PatchSize):], p.configuration.PatchSize)
-	task := c.task(patch)
+	task := c.task(&preprocess.Case{Shape: patch})
 	task.Mirror = nil
 	task.Load = func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
 		for channel := range p.inputs {

@@ -186,7 +186,18 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 				target, previous = resample.Target{Labels: labels, Probabilities: probabilities}, one
 			}
 		}
-		if err := c.with(i, func() error { return c.run(image, previous, target) }); err != nil {
+		if c.values = c.roi(); m.list.Combine == combineParts && c.values != nil {
+			if c.values = m.list.Models[i].from(c.values); c.values == nil {
+				continue // this model has none of them
+			}
+		}
+		box := c.options.Box
+		if m.list.Combine == combineCascade && !last {
+			c.options.Box = Box{} // the second stage looks at the first's labels around the box as well
+		}
+		err := c.with(i, func() error { return c.run(image, previous, target) })
+		c.options.Box = box
+		if err != nil {
 			return err
 		}
 		switch m.list.Combine {
@@ -212,6 +223,16 @@ func (c *call) segmentList(image, labels, previous *volume.Volume, probabilities
 	return nil
 }
 
+// from returns the model's own labels behind those of the list; nil: none.
+func (k *listModel) from(values []uint16) (own []uint16) {
+	for v, to := range k.to {
+		if to != 0 && slices.Contains(values, to) {
+			own = append(own, uint16(v))
+		}
+	}
+	return own
+}
+
 // with opens part i of a list for the time of body. The files must still be those
 // that the list was checked with.
 func (c *call) with(i int, body func() error) error {
@@ -225,7 +246,7 @@ func (c *call) with(i int, body func() error) error {
 		r.configuration.Name != p.configuration.Name || !slices.Equal(r.folds, p.folds) {
 		return fault.New(fault.Model, "%s has changed since %s was opened", p.path, c.model.path)
 	}
-	c.use(p, session, i, len(c.model.parts))
+	c.use(&part{recipe: *r, path: p.path, options: p.options}, session, i, len(c.model.parts))
 	return body()
 }
 

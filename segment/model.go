@@ -51,6 +51,12 @@ func (m *Model) checkOptions(o *Options, previous, probabilities bool) error {
 			}
 		}
 	}
+	if err := m.checkROI(o, probabilities); err != nil {
+		return err
+	}
+	if o.MaxMemory < 0 {
+		return fault.New(fault.Argument, "a memory bound of %d bytes: expected 0 (none) or more", o.MaxMemory)
+	}
 	needed := false
 	for i, p := range m.parts {
 		stage := p.configuration.PreviousStage
@@ -96,6 +102,14 @@ func (m *Model) check(image, labels, previous *volume.Volume, probabilities []fl
 		return fault.New(fault.Argument, "the labels' memory overlaps the image's or the previous labels'")
 	}
 	return nil
+}
+
+// mode returns the mode in which the model was opened.
+func (m *Model) mode() string {
+	if m.parts[0].options.fast() {
+		return modeFast
+	}
+	return modeExact
 }
 
 // Describe returns what the model says of itself.

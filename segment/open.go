@@ -10,6 +10,7 @@ import (
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/onnx"
+	"github.com/libflare/libflare/segment/resample"
 )
 
 // load opens a bundle or a folder: what to do (recipe) and what to run (networks).
@@ -72,25 +73,32 @@ func (n *networks) free() {
 	}
 }
 
-// networks marshals each fold of the model by itself.
+// networks marshals each fold of the model by itself. Where the networks have more
+// classes than features before their last layer, that layer is taken off and becomes the
+// recipe's head: it is linear, as are the means over tiles, flips and folds, so that the
+// fewer features can be accumulated instead.
 func (r *recipe) networks(model *onnx.Model) (*networks, error) {
-	n := &networks{}
+	var models []*onnx.Model
 	for _, fold := range r.folds {
 		m := model
 		var err error
 		if len(model.Folds()) > 1 {
 			if m, err = model.ExtractFolds([]string{fold}); err != nil {
-				n.free()
 				return nil, err
 			}
 		}
 		m.Metadata = nil // the runtime has no use for the plans
+		models = append(models, m)
+	}
+	r.cutHeads(models)
+	n := &networks{}
+	for _, m := range models {
 		data, err := marshal(m)
 		if err != nil {
 			n.free()
 			return nil, err
 		}
-		in, out := []int64{1, int64(r.inputs)}, []int64{1, int64(r.heads)}
+		in, out := []int64{1, int64(r.inputs)}, []int64{1, int64(r.features)}
 		for _, p := range r.configuration.PatchSize {
 			in, out = append(in, int64(p)), append(out, int64(p))
 		}
@@ -98,6 +106,36 @@ func (r *recipe) networks(model *onnx.Model) (*networks, error) {
 			Output: m.Graph.Outputs[0].Name, OutputShape: out})
 	}
 	return n, nil
+}
+
+// cutHeads takes the last layers off all models, or off none.
+func (r *recipe) cutHeads(models []*onnx.Model) {
+	r.head, r.features = nil, r.heads
+	channels := r.heads // of the last layer's input, known when one was cut
+	var weights, biases [][]float32
+	cut := slices.Clone(models)
+	for i, m := range models {
+		graph, whole := *m.Graph, *m
+		whole.Graph = &graph
+		w, b, features, ok := whole.CutHead()
+		if !ok || len(b) != r.heads || features*len(models) >= r.heads || i > 0 && features != channels {
+			return
+		}
+		channels, cut[i] = features, &whole
+		weights, biases = append(weights, w), append(biases, b)
+	}
+	copy(models, cut)
+	r.features = channels
+	width, share := channels*len(models), 1/float32(len(models))
+	r.head = &resample.Head{Weight: make([]float32, r.heads*width), Bias: make([]float32, r.heads)}
+	for i := range models {
+		for h := range r.heads {
+			r.head.Bias[h] += share * biases[i][h]
+			for c, v := range weights[i][h*channels : (h+1)*channels] {
+				r.head.Weight[h*width+i*channels+c] = share * v
+			}
+		}
+	}
 }
 
 // marshal encodes a model in C memory.

@@ -53,6 +53,21 @@ type OpenOptions struct {
 	CacheDir string
 }
 
+const (
+	modeExact = "exact"
+	modeFast  = "fast"
+)
+
+func (o *OpenOptions) fast() bool { return o.Mode == modeFast }
+
+// check refuses options that are never right.
+func (o *OpenOptions) check() error {
+	if o.Mode != "" && o.Mode != modeExact && o.Mode != modeFast {
+		return fault.New(fault.Argument, "mode %q is not one of exact, fast", o.Mode)
+	}
+	return nil
+}
+
 // Options chooses what a call computes. The zero value is the default.
 type Options struct {
 	Mirror      bool // average over the model's mirror flips
@@ -75,7 +90,7 @@ type Options struct {
 	Box Box
 
 	// ROI, unless empty, names label values: only they are written, and only tiles run that
-	// can contain them according to a coarse pass over the image at 1.5 times the
+	// can contain them according to a coarse pass over the image at 1.4 times the
 	// network's spacing. Where the coarse pass misses one of them all tiles run. Ensembles
 	// and cascades refuse it.
 	ROI []int

@@ -24,8 +24,10 @@ type recipe struct {
 	parameters    int64 // of one fold
 	folds         []string
 	mirrorAxes    []int
-	inputs        int // channels of the network's input
-	heads         int // channels of its output
+	inputs        int            // channels of the network's input
+	heads         int            // channels of its output
+	features      int            // channels that are accumulated, of one fold; heads unless head is there
+	head          *resample.Head // nil, or what makes logits of all folds' features
 	preprocess    preprocess.Config
 	exportMethod  resample.Method    // resampling_fn_probabilities
 	regions       []uint16           // nil without regions
@@ -82,7 +84,7 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 			return nil, fault.New(fault.Model, "%s: mirror axes %v, expected different axes of 0 to %d", path, r.mirrorAxes, len(r.configuration.PatchSize)-1)
 		}
 	}
-	r.inputs, r.heads = channels, heads
+	r.inputs, r.heads, r.features = channels, heads, heads
 	r.parameters = model.Graph.Parameters("") / int64(len(r.folds))
 	r.exportMethod = method(r.configuration.Probabilities)
 	r.preprocess = preprocess.Config{

@@ -20,9 +20,7 @@ import (
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/postprocess"
-	"github.com/libflare/libflare/segment/preprocess"
 	"github.com/libflare/libflare/segment/resample"
-	"github.com/libflare/libflare/segment/sliding"
 	"github.com/libflare/libflare/segment/volume"
 )
 
@@ -59,6 +57,9 @@ type part struct {
 // them, so that only one at a time takes memory.
 func Open(ctx context.Context, path string, o OpenOptions) (*Model, error) {
 	start := time.Now()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	m := &Model{path: path, busy: make(chan struct{}, 1)}
 	if isList(path) {
 		if err := m.openList(o); err != nil {
@@ -225,6 +226,7 @@ func (c *call) segment(image, labels, previous *volume.Volume, probabilities []f
 		return c.segmentList(image, labels, previous, probabilities)
 	}
 	c.use(c.model.parts[0], c.model.session, 0, 1)
+	c.values = c.roi()
 	if err := c.run(image, previous, resample.Target{Labels: labels, Probabilities: probabilities}); err != nil {
 		return err
 	}
@@ -237,66 +239,4 @@ func (c *call) postprocess(labels *volume.Volume) error {
 		return nil
 	}
 	return postprocess.Apply(labels, c.part.steps, c.threads)
-}
-
-// run takes an image through the network in use into the target, whose view it sets.
-func (c *call) run(image, previous *volume.Volume, target resample.Target) error {
-	p, threads := c.part, c.threads
-	c.phase(phasePreprocess)
-	grid, err := preprocess.Run(image, previous, p.preprocess, threads)
-	if err != nil {
-		return err
-	}
-	defer grid.Free()
-	if err := c.cancelled(); err != nil {
-		return err
-	}
-
-	// Outside the crop all is background.
-	clear(target.Labels.Data)
-	if target.Probabilities != nil {
-		clear(target.Probabilities)
-		if p.regions == nil {
-			fill(target.Probabilities[:image.Voxels()], 1)
-		}
-	}
-	target.View, target.Regions = grid.View, p.regions
-	export, err := p.exportMethod.Labels(c.ctx, grid.Shape, p.heads, grid.To, grid.From, target, threads)
-	if err != nil {
-		return err
-	}
-	defer export.Close()
-
-	task := c.task(grid.Shape)
-	loaded, plane := 0, grid.Shape[1]*grid.Shape[2]
-	task.Load = func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
-		for channel := range p.inputs {
-			for i := range n {
-				copy(dst(channel, i), grid.Data[(channel*grid.Shape[0]+loaded+i)*plane:])
-			}
-		}
-		loaded += n
-		return nil
-	}
-	task.Plane = func(z int, fill func([]float32, int, int) error) error { return export.Plane(z, fill) }
-	c.phase(phaseExport)
-	return task.Run(c.ctx)
-}
-
-// task is the network in use on an image of a shape.
-func (c *call) task(shape [3]int) *sliding.Task {
-	t := &sliding.Task{
-		Shape: shape, Channels: c.part.inputs, Classes: c.part.heads, Patch: c.part.configuration.PatchSize, Threads: c.threads,
-		Network: c, Inputs: [][]float32{c.session.Input}, Outputs: [][]float32{c.session.Output}, Tile: c.tile,
-	}
-	if c.options.Mirror {
-		t.Mirror = c.part.mirrorAxes
-	}
-	return t
-}
-
-func fill(s []float32, v float32) {
-	for i := range s {
-		s[i] = v
-	}
 }

@@ -179,7 +179,8 @@ def table_of(n, who):
         row += [f"{100 * middle(lambda r: r.wall / r.phases['network'] - 1):.0f} %", f"{middle(lambda r: r.cpu):.1f}"]
         row += [report.gigabytes(middle(lambda r: r.largest)), report.gigabytes(middle(lambda r: r.together))]
         stats = getattr(runs[0], "stats", None)
-        row.append(str(stats["tiles"]) if stats else "")
+        skipped = stats and stats["tiles_skipped"]
+        row.append(f"{stats['tiles']}{f' ({skipped} skipped)' if skipped else ''}" if stats else "")
         rate = stats and n.operations and middle(lambda r: n.operations * r.stats["tiles"] / r.phases["network"]) / 1e9
         row += [f"{rate:.0f}" if rate else "", f"{stats['device']} {stats['precision']}" if stats else "cpu fp32"]
         rows.append(row)
@@ -188,7 +189,7 @@ def table_of(n, who):
 
 
 def comparison(n, who, modes):
-    """Lines about ratios and equal labels."""
+    """Lines about ratios, equal labels, and what the modes did."""
     lines, maps = [], {name: volumes.Volume(OUT / f"{n.name}_{name}.nii.gz") for name in who}
     labels = {name: v.labels() for name, v in maps.items()}
     for mode in modes if "nnU-Net" in who else []:
@@ -206,6 +207,9 @@ def comparison(n, who, modes):
                 dice = volumes.dices(labels["exact"], labels[mode], ml)
                 line += f"; Dice of {len(dice)} organs above 1 ml: least {min(dice.values()):.4f}, mean {sum(dice.values()) / len(dice):.4f}"
             lines.append(line)
+    for mode in modes:
+        lines.append("; ".join([f"- libflare {mode}: of *start*, {median(r.stats['seconds']['open'] for r in who[mode]):.2f} s open the model",
+                                *who[mode][0].stats["notes"]]))
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 from html import escape
 
 COLOURS = {"start": "#9aa5b1", "read": "#6cb5d9", "preprocess": "#2f7fb5", "network": "#e8a33d", "export": "#b5495b", "write": "#5b4b8a"}
-WIDTH, LEFT, RIGHT, BAR, GAP = 860, 130, 130, 18, 6
+WIDTH, LEFT, RIGHT, BAR, GAP = 860, 130, 150, 18, 6
 
 
 def draw(groups, caption):
@@ -44,5 +44,5 @@ def draw(groups, caption):
     height = y + 14
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        'font-family="Helvetica, Arial, sans-serif" font-size="13" fill="#1f2933">',
+        'font-family="Helvetica, Arial, DejaVu Sans, sans-serif" font-size="13" fill="#1f2933">',
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>', *ticks, *out, "</svg>"]) + "\n"

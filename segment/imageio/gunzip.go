@@ -40,8 +40,8 @@ var (
 // reached.
 //
 // It inflates ahead on a goroutine of its own while the blocks before are converted and
-// copied to memory that is touched for the first time: on a CT of 88 MB on two cores that
-// takes 0.08 s beside inflate's 0.13 s.
+// copied to memory that is touched for the first time: a CT of 88 MB is there after 0.13 s,
+// on one thread after 0.165.
 type gunzip struct {
 	file io.Reader
 	ends bool // the file has no more bytes
@@ -111,6 +111,7 @@ func (g *gunzip) Read(p []byte) (int, error) {
 		}
 		var more bool
 		if g.block, more = <-g.full; !more {
+			g.from = 0
 			return 0, g.wait()
 		}
 		g.from = C.INFLATE_HISTORY

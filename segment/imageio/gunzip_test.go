@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/flate"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"math/rand/v2"
@@ -32,7 +33,11 @@ func gunzipAll(file []byte, packed, inflated int) ([]byte, error) {
 		return nil, err
 	}
 	defer g.free()
-	return io.ReadAll(g)
+	b, err := io.ReadAll(g)
+	if n, again := g.Read(make([]byte, 1)); n != 0 || again == nil || err != nil && again != err {
+		return nil, fmt.Errorf("%w, and then %d bytes, %v", err, n, again)
+	}
+	return b, err
 }
 
 // material is data of every kind that a compressor treats in a way of its own: repeats at

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/internal/kernel/peak"
 	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/volume"
@@ -52,6 +53,42 @@ func counts() []int {
 		return []int{1, n}
 	}
 	return []int{1}
+}
+
+// A CT of 168x512x512 (int16) goes to a network's grid of 84x320x320, as a whole, or slice
+// by slice and then to the nearest. Traffic is the image, read once, and the grid, written
+// once.
+func BenchmarkImageResampling(b *testing.B) {
+	in := [3]int{168, 512, 512}
+	data := buffer[int16](b, in[0]*in[1]*in[2])
+	for i := range data {
+		data[i] = int16(i * 31 % 1800)
+	}
+	source := Source{Data: cmem.Bytes(data), DType: volume.Int16, View: full(in), Affine: kernel.Affine{Lo: -900, Hi: 900, Sub: 80, Div: 130}}
+	for _, c := range []struct {
+		name     string
+		from, to [3]float64
+	}{{"cubic", [3]float64{1.5, 0.8, 0.8}, [3]float64{3, 1.28, 1.28}}, {"slices-apart", [3]float64{3, 0.8, 0.8}, [3]float64{6, 1.28, 1.28}}} {
+		b.Run(c.name, func(b *testing.B) {
+			out, err := cubic.Shape(in, c.from, c.to)
+			if err != nil {
+				b.Fatal(err)
+			}
+			dst := buffer[float32](b, out[0]*out[1]*out[2])
+			for _, threads := range counts() {
+				b.Run(fmt.Sprint(threads), func(b *testing.B) {
+					before := copyRate(b, threads)
+					b.ResetTimer()
+					for b.Loop() {
+						if err := cubic.Image(dst, out, source, c.from, c.to, -7.6, 6.4, threads); err != nil {
+							b.Fatal(err)
+						}
+					}
+					report(b, float64(2*len(data)+4*len(dst)), before, copyRate(b, threads))
+				})
+			}
+		})
+	}
 }
 
 // Logits of a network at 84x320x320 become labels of a CT of 168x512x512. Traffic is the

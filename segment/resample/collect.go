@@ -56,7 +56,7 @@ func (l *Labels) export() error {
 			return err
 		}
 		low := l.collected[class*n : (class+1)*n]
-		lo, hi := Extremes(low)
+		lo, hi := kernel.Extremes(low)
 		source := Source{Data: cmem.Bytes(low), DType: volume.Float32, Affine: kernel.Identity,
 			View: volume.View{Shape: l.low, Stride: [3]int{l.low[1] * l.low[2], l.low[2], 1}}}
 		if err := l.plan.run(logits, source, lo, hi, l.threads); err != nil {

@@ -138,7 +138,7 @@ func (l *Labels) Plane(z int, fill Fill) error {
 	if l.collected != nil {
 		return l.collect(z, fill)
 	}
-	low, high := (z+1)%2, z%2
+	high := z % 2
 	err := l.take(l.planes[high], fill, func(w *worker, at, n int) {
 		if l.first() {
 			l.judge(w, l.labels[high][at:], l.planes[high][at:], l.low[1]*l.low[2], n)
@@ -155,14 +155,14 @@ func (l *Labels) Plane(z int, fill Fill) error {
 	rows := min(max(l.out[1]/(4*l.threads), 1), 16)
 	return parallel.For((l.out[1]+rows-1)/rows, l.threads, func(worker, i int) error {
 		w := &l.workers[worker]
-		w.between = nil // the planes are new
+		w.between = nil // the plane is new
 		for y := i * rows; y < min((i+1)*rows, l.out[1]); y++ {
 			for zo := first; zo < l.next; zo++ {
-				a, b := low, high
+				a, b := 1-high, high
 				if int(l.z0[zo]) == z {
 					a = high
 				} else if l.wz[zo] == 0 {
-					b = low
+					b = a
 				}
 				l.row(w, a, b, zo, y)
 			}

@@ -17,12 +17,13 @@ type Network interface {
 
 // Task is an image and how to run a network over it.
 type Task struct {
-	Shape    [3]int // of the image
-	Channels int    // of the image
-	Classes  int    // channels of the network's output
-	Patch    []int  // the network's input, two or three entries; two: slices are segmented one by one
-	Mirror   []int  // axes of Patch to flip, nil for none
-	Apart    bool   // accumulate the networks side by side instead of averaging them
+	Shape    [3]int  // of the image
+	Channels int     // of the image
+	Classes  int     // channels of the network's output
+	Patch    []int   // the network's input, two or three entries; two: slices are segmented one by one
+	Mirror   []int   // axes of Patch to flip, nil for none
+	Step     float64 // of the tiles, as a share of the patch; 0: nnU-Net's half
+	Apart    bool    // accumulate the networks side by side instead of averaging them
 	Threads  int
 
 	// Load writes the image's next n planes, channel by channel: plane counts from 0.
@@ -87,11 +88,15 @@ func (t *Task) Tiles() (all, wanted int) {
 
 func (t *Task) axes() [3]axis {
 	var axes [3]axis
+	share := t.Step
+	if share == 0 {
+		share = 0.5
+	}
 	for i := range 3 {
 		if j := i - (3 - len(t.Patch)); j >= 0 {
-			axes[i] = newAxis(t.Shape[i], t.Patch[j], false)
+			axes[i] = newAxis(t.Shape[i], t.Patch[j], false, share)
 		} else {
-			axes[i] = newAxis(t.Shape[i], 1, true)
+			axes[i] = newAxis(t.Shape[i], 1, true, share)
 		}
 	}
 	return axes

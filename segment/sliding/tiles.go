@@ -8,8 +8,11 @@ import "math"
 // Positions returns where tiles of length tile start along an axis of length n
 // (n >= tile): steps of at most half a tile, evenly spread, rounded half to even
 // (nnunetv2/inference/sliding_window_prediction.py, step size 0.5).
-func Positions(n, tile int) []int {
-	steps := int(math.Ceil(float64(n-tile)/(float64(tile)*0.5))) + 1
+func Positions(n, tile int) []int { return positions(n, tile, 0.5) }
+
+// positions is Positions with steps of at most a share of the tile.
+func positions(n, tile int, share float64) []int {
+	steps := int(math.Ceil(float64(n-tile)/(float64(tile)*share))) + 1
 	if steps == 1 {
 		return []int{0}
 	}
@@ -53,9 +56,9 @@ type axis struct {
 // a tile of its own (2-D networks). The weights of all tiles over a voxel multiply
 // out by axes, because the tiles form a grid; so three short tables replace a volume
 // of counts.
-func newAxis(n, tile int, slices bool) axis {
+func newAxis(n, tile int, slices bool, share float64) axis {
 	padded := max(n, tile)
-	a := axis{n: n, tile: tile, pad: (padded - n) / 2, positions: Positions(padded, tile)}
+	a := axis{n: n, tile: tile, pad: (padded - n) / 2, positions: positions(padded, tile, share)}
 	g := gaussian(tile)
 	if slices {
 		a.positions = make([]int, n)

@@ -134,6 +134,17 @@ func BenchmarkScan(b *testing.B) {
 	})
 }
 
+func BenchmarkExtremesAndClip(b *testing.B) {
+	const slices, n = 64, 512 * 512
+	x := buffer(b, slices*n)
+	b.Run("extremes", func(b *testing.B) {
+		moves(b, slices, slices*n*4, 0, func(_, i int) { Extremes(x[i*n : (i+1)*n]) })
+	})
+	b.Run("clip", func(b *testing.B) {
+		moves(b, slices, slices*n*8, 0, func(_, i int) { Clip(x[i*n:(i+1)*n], -1, 1) })
+	})
+}
+
 // 64 slices of 512 rows become 64 of 320; 15 operations per value in, 7 per value out.
 func BenchmarkCubic(b *testing.B) {
 	const slices, in, out, columns = 64, 512, 320, 512

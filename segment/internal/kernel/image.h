@@ -183,6 +183,33 @@ static void SET(scan)(scan_result *out, const void *restrict src, int32_t dtype,
     }
 }
 
+static void SET(extremes)(const float *restrict x, int64_t n, float *least, float *most) {
+    float lo[64], hi[64]; /* so many partial results, as in scan */
+    for (int k = 0; k < 64; k++) lo[k] = hi[k] = x[0];
+    int64_t i = 0;
+    for (; i + 64 <= n; i += 64)
+        for (int k = 0; k < 64; k++) {
+            lo[k] = x[i + k] < lo[k] ? x[i + k] : lo[k];
+            hi[k] = x[i + k] > hi[k] ? x[i + k] : hi[k];
+        }
+    for (int k = 0; i < n; i++, k++) {
+        lo[k] = x[i] < lo[k] ? x[i] : lo[k];
+        hi[k] = x[i] > hi[k] ? x[i] : hi[k];
+    }
+    *least = lo[0], *most = hi[0];
+    for (int k = 1; k < 64; k++) {
+        if (lo[k] < *least) *least = lo[k];
+        if (hi[k] > *most) *most = hi[k];
+    }
+}
+
+static void SET(clip)(float *restrict x, int64_t n, float lo, float hi) {
+    for (int64_t i = 0; i < n; i++) {
+        float v = x[i] < lo ? lo : x[i];
+        x[i] = v > hi ? hi : v;
+    }
+}
+
 /* Prefilter after Unser, Aldroubi, Eden, "B-spline signal processing", IEEE TSP 1993: one
  * causal and one anticausal pass with the pole z = sqrt(3)-2; its gain of 6 is left to the
  * weights. The ends are those of a signal continued by its first and last value for ever,

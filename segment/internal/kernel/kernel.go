@@ -20,6 +20,8 @@ static void k_scan(scan_result *out, const void *src, int32_t dtype, int64_t off
 static void k_cubic(float *dst, int64_t ds, const float *src, int64_t ss, int64_t n_in, int64_t n_out, const int32_t *start,
                     const float *w, int64_t lanes, float *scratch) { kernel_now.cubic(dst, ds, src, ss, n_in, n_out, start, w, lanes, scratch); }
 static void k_transpose(float *dst, int64_t ds, const float *src, int64_t ss, int64_t n0, int64_t n1) { kernel_now.transpose(dst, ds, src, ss, n0, n1); }
+static void k_extremes(const float *x, int64_t n, float *least, float *most) { kernel_now.extremes(x, n, least, most); }
+static void k_clip(float *x, int64_t n, float lo, float hi) { kernel_now.clip(x, n, lo, hi); }
 */
 import "C"
 
@@ -84,6 +86,18 @@ func Scan(p Plane, shift float64) ScanResult {
 	C.k_scan(&r, unsafe.Pointer(&p.Data[0]), C.int32_t(p.DType), C.int64_t(p.Offset), C.int64_t(p.Stride[0]), C.int64_t(p.Stride[1]),
 		C.int64_t(p.Shape[0]), C.int64_t(p.Shape[1]), C.double(shift))
 	return ScanResult{float64(r.min), float64(r.max), float64(r.sum), float64(r.sum2), int(r.bad)}
+}
+
+// Extremes returns the smallest and the largest of some values, one at least, none NaN.
+func Extremes(s []float32) (lo, hi float32) {
+	var least, most C.float
+	C.k_extremes(ptr(s), C.int64_t(len(s)), &least, &most)
+	return float32(least), float32(most)
+}
+
+// Clip sets values below lo to lo and values above hi to hi.
+func Clip(s []float32, lo, hi float32) {
+	C.k_clip(ptr(s), C.int64_t(len(s)), C.float(lo), C.float(hi))
 }
 
 // Cubic interpolates along the rows of an nIn x lanes array with a cubic B-spline:

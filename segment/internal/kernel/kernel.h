@@ -37,6 +37,9 @@ typedef struct {
                  int64_t n0, int64_t n1, float lo, float hi, float sub, float div);
     void (*scan)(scan_result *out, const void *src, int32_t dtype, int64_t offset, int64_t stride0, int64_t stride1,
                  int64_t n0, int64_t n1, double shift);
+    /* The smallest and the largest of n values, 1 at least; and clipping to such. */
+    void (*extremes)(const float *x, int64_t n, float *least, float *most);
+    void (*clip)(float *x, int64_t n, float lo, float hi);
     /* Cubic B-spline along the rows of `lanes` columns, the signal continued by its end
      * values: dst[j][l] = sum_k weights[4*j+k] * c[start[j]+k][l], c the spline coefficients
      * of src. scratch: (n_in+6) x KERNEL_LANES floats. */

@@ -3,6 +3,7 @@ package kernel
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -160,6 +161,26 @@ func TestLoadAndScan(t *testing.T) {
 		}
 		bad := []float64{1, math.NaN(), math.Inf(1), 1e300, 2} // 1e300 is infinite as float32
 		assert.Equal(t, 3, Scan(Plane{Data: cmem.Bytes(bad), DType: 6, Stride: [2]int{5, 1}, Shape: [2]int{1, 5}}, 0).Bad)
+	})
+}
+
+func TestExtremesAndClip(t *testing.T) {
+	eachSet(t, func(t *testing.T) {
+		for _, n := range []int{1, 2, 63, 64, 65, 200} {
+			for at := range n {
+				s := noise(n)
+				s[at], s[n-1-at] = 9, -8
+				want := append([]float32(nil), s...)
+				lo, hi := Extremes(s)
+				require.Equal(t, slices.Min(s), lo)
+				require.Equal(t, slices.Max(s), hi)
+				for i, v := range want {
+					want[i] = min(max(v, -0.5), 0.7)
+				}
+				Clip(s, -0.5, 0.7)
+				require.Equal(t, want, s)
+			}
+		}
 	})
 }
 

@@ -30,14 +30,15 @@ var reached = [phases]float64{0, 0.05, 0.15, 0.15, 0.97}
 
 // call is one run of a model: its clock, progress and cancellation.
 type call struct {
-	model   *Model
-	options Options
-	ctx     context.Context
-	release func()
-	part    *part // the network that runs, or ran last
-	session *engine.Session
-	device  string // of the session, also after it was closed
-	threads int
+	model     *Model
+	options   Options
+	ctx       context.Context
+	release   func()
+	part      *part // the network that runs, or ran last
+	session   *engine.Session
+	device    string // of the session, also after it was closed
+	precision string // likewise
+	threads   int
 
 	start, last time.Time
 	current     int
@@ -105,7 +106,7 @@ func (c *call) tell(phase string, fraction float64) {
 
 // use makes p, on its session, the network that runs: number i of n.
 func (c *call) use(p *part, session *engine.Session, i, n int) {
-	c.part, c.session, c.device, c.threads = p, session, session.Device, session.Threads
+	c.part, c.session, c.device, c.precision, c.threads = p, session, session.Device, session.Precision, session.Threads
 	c.from, c.share = float64(i)/float64(n), 1/float64(n)
 }
 
@@ -116,7 +117,7 @@ func (c *call) Networks() int { return c.session.Networks() }
 func (c *call) Run(ctx context.Context, network, slot int) error {
 	c.phase(phaseNetwork)
 	defer c.phase(phaseExport)
-	return c.session.Run(ctx, network)
+	return c.session.Run(ctx, network, slot)
 }
 
 // tile is told of every finished tile.
@@ -152,7 +153,7 @@ func (c *call) stats() Stats {
 			Open: c.model.seconds, Read: c.seconds[phaseRead], Preprocess: c.seconds[phasePreprocess], Network: c.seconds[phaseNetwork],
 			Export: c.seconds[phaseExport], Write: c.seconds[phaseWrite], Total: now.Sub(c.start).Seconds(),
 		},
-		Tiles: c.tiles, Skipped: c.skipped, PeakMemory: peakMemory(), Device: c.device, Precision: precision, Threads: c.threads,
+		Tiles: c.tiles, Skipped: c.skipped, PeakMemory: peakMemory(), Device: c.device, Precision: c.precision, Threads: c.threads,
 		Mode: c.model.mode(), Body: c.body, Notes: c.notes,
 	}
 }

@@ -172,6 +172,7 @@ func TestCancelWhileReading(t *testing.T) {
 	}})
 	assert.Equal(t, ErrCancelled, KindOf(err))
 	assert.ErrorIs(t, err, context.Canceled)
+	assert.ErrorContains(t, err, "in.nii.gz: cancelled", "the reader noticed")
 	assert.Equal(t, before, cmem.Live())
 	assert.Equal(t, []string{"in.nii.gz"}, names(t, dir))
 	_, err = m.SegmentFile(t.Context(), in, out, Options{})

@@ -116,7 +116,7 @@ func (m *Model) mode() string {
 func (m *Model) Describe() Description {
 	if m.list == nil {
 		d := m.parts[0].describe()
-		d.Device, d.Threads = m.session.Device, m.session.Threads
+		d.Device, d.Precision, d.Threads = m.session.Device, m.session.Precision, m.session.Threads
 		d.Notes = append(d.Notes, m.session.Notes...)
 		return d
 	}
@@ -133,6 +133,6 @@ func (p *part) describe() Description {
 		Path: p.path, Task: p.task(), Configuration: p.configuration.Name, Network: p.network, Parameters: p.parameters, Heads: p.heads,
 		Labels: p.labels(), Channels: p.dataset.Channels, Spacing: p.configuration.Spacing, PatchSize: p.configuration.PatchSize, Folds: p.folds,
 		MirrorAxes: append([]int{}, p.mirrorAxes...), Normalization: p.configuration.Normalization, Orientation: p.preprocess.Orientation,
-		PreviousStage: p.configuration.PreviousStage, Postprocessing: p.steps != nil, Precision: precision, Notes: []string{},
+		PreviousStage: p.configuration.PreviousStage, Postprocessing: p.steps != nil, Notes: []string{},
 	}
 }

@@ -70,7 +70,7 @@ func (c *call) task(grid *preprocess.Case) *sliding.Task {
 	p := c.part
 	t := &sliding.Task{
 		Shape: grid.Shape, Channels: p.inputs, Classes: p.features, Apart: p.head != nil, Patch: p.configuration.PatchSize, Threads: c.threads,
-		Network: c, Inputs: [][]float32{c.session.Input}, Outputs: [][]float32{c.session.Output}, Tile: c.tile,
+		Network: c, Inputs: c.session.Inputs, Outputs: c.session.Outputs, Tile: c.tile,
 	}
 	if c.options.Mirror {
 		t.Mirror = p.mirrorAxes

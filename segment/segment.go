@@ -27,9 +27,6 @@ import (
 // Version is the library's version.
 const Version = "0.1.0"
 
-// Precision of the arithmetic of every device so far.
-const precision = "fp32"
-
 // Model is an open model: one network, or several that work together (a list). It
 // may be used from many goroutines; calls queue.
 type Model struct {
@@ -88,14 +85,16 @@ func (p *part) open(ctx context.Context) (*recipe, *engine.Session, error) {
 	if ctx.Err() != nil {
 		return nil, nil, cancelled(ctx)
 	}
-	session, err := engine.Open(networks.list, p.options.Device, p.options.Threads, p.options.Runtime)
+	session, err := engine.Open(networks.list, engine.Options{
+		Device: p.options.Device, Threads: p.options.Threads, Runtime: p.options.Runtime, Fast: p.options.fast(), Cache: p.options.CacheDir,
+	})
 	if err != nil {
 		return nil, nil, fault.New(fault.KindOf(err), "%s: %w", p.path, err)
 	}
 	for _, note := range session.Notes {
 		logf(LogWarning, "%s: %s", p.path, note)
 	}
-	logf(LogInfo, "%s: %s, %s on %s, %d threads", p.path, r.task(), precision, session.Device, session.Threads)
+	logf(LogInfo, "%s: %s, %s on %s, %d threads", p.path, r.task(), session.Precision, session.Device, session.Threads)
 	return r, session, nil
 }
 

@@ -88,7 +88,7 @@ func Devices(option string) (file string, devices []Device, err error) {
 		{Name: CUDA, Description: "CUDA execution provider, NVIDIA GPU"},
 	} {
 		keepingAltstack(func() {
-			options, err := sessionOptions(d.Name, 1)
+			options, _, err := sessionOptions(d.Name, Options{Threads: 1})
 			if d.Err = err; err == nil {
 				options.Destroy()
 			}
@@ -122,11 +122,13 @@ func resolve(name string) ([]string, error) {
 	return nil, fault.New(fault.Argument, "device %q is not one of auto, cpu, openvino, ort, cuda", name)
 }
 
-// sessionOptions returns the runtime's options for one device.
-func sessionOptions(device string, threads int) (*ort.SessionOptions, error) {
-	o, err := ort.NewSessionOptions()
-	if err != nil {
-		return nil, fault.New(fault.Runtime, "ONNX Runtime: %w", err)
+// sessionOptions returns the runtime's options for one device, and the precision of its
+// arithmetic.
+func sessionOptions(device string, wanted Options) (o *ort.SessionOptions, precision string, err error) {
+	precision = "fp32"
+	threads := wanted.Threads
+	if o, err = ort.NewSessionOptions(); err != nil {
+		return nil, "", fault.New(fault.Runtime, "ONNX Runtime: %w", err)
 	}
 	set := func(e error) {
 		if err == nil {
@@ -143,13 +145,21 @@ func sessionOptions(device string, threads int) (*ort.SessionOptions, error) {
 		// The whole network or nothing: a silent fall-back of some operators to
 		// another provider would make the reported device untrue.
 		set(o.AddSessionConfigEntry("session.disable_cpu_ep_fallback", "1"))
-		set(o.AppendExecutionProviderOpenVINO(map[string]string{
+		provider := map[string]string{
 			"device_type":    "CPU",
 			"num_of_threads": strconv.Itoa(threads),
 			"precision":      "FP32",
 			// Without the hint, CPUs with bf16 units would silently compute in bf16.
 			"load_config": `{"CPU":{"INFERENCE_PRECISION_HINT":"f32"}}`,
-		}))
+		}
+		if wanted.Fast && bfloat16() {
+			precision = "bf16"
+			provider["precision"], provider["load_config"] = "ACCURACY", `{"CPU":{"INFERENCE_PRECISION_HINT":"bf16"}}`
+		}
+		if wanted.Cache != "" {
+			provider["cache_dir"] = wanted.Cache
+		}
+		set(o.AppendExecutionProviderOpenVINO(provider))
 	case CUDA:
 		cuda, e := ort.NewCUDAProviderOptions()
 		set(e)
@@ -160,9 +170,9 @@ func sessionOptions(device string, threads int) (*ort.SessionOptions, error) {
 	}
 	if err != nil {
 		o.Destroy()
-		return nil, fault.New(fault.Device, "device %s is not available: %s", device, firstLine(err))
+		return nil, "", fault.New(fault.Device, "device %s is not available: %s", device, firstLine(err))
 	}
-	return o, nil
+	return o, precision, nil
 }
 
 func firstLine(err error) string {

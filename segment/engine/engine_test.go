@@ -40,16 +40,16 @@ func TestGoldenNetworks(t *testing.T) {
 	require.NoError(t, err)
 	for _, device := range []string{OpenVINO, ORT} {
 		for _, c := range cases {
-			s, err := Open([]Network{network(t, c)}, device, 2, testenv.Runtime(t))
+			s, err := Open([]Network{network(t, c)}, Options{Device: device, Threads: 2, Runtime: testenv.Runtime(t)})
 			require.NoError(t, err, c.Name)
 			assert.Equal(t, device, s.Device)
 			assert.Equal(t, 1, s.Networks())
 			for range 2 {
-				copy(s.Input, c.Input.Data)
-				require.NoError(t, s.Run(context.Background(), 0))
+				copy(s.Inputs[0], c.Input.Data)
+				require.NoError(t, s.Run(context.Background(), 0, 0))
 				worst, largest := 0.0, 0.0
 				for i, want := range c.Output.Data {
-					worst = max(worst, math.Abs(float64(want-s.Output[i])))
+					worst = max(worst, math.Abs(float64(want-s.Outputs[0][i])))
 					largest = max(largest, math.Abs(float64(want)))
 				}
 				assert.Less(t, worst/largest, 1e-5, "%s on %s", c.Name, device)
@@ -65,14 +65,14 @@ func TestCancelledRunLeavesTheSessionUsable(t *testing.T) {
 	cases, err := onnxtest.Cases("../onnx/testdata")
 	require.NoError(t, err)
 	for _, device := range []string{OpenVINO, ORT} {
-		s, err := Open([]Network{network(t, cases[0])}, device, 1, testenv.Runtime(t))
+		s, err := Open([]Network{network(t, cases[0])}, Options{Device: device, Threads: 1, Runtime: testenv.Runtime(t)})
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		for range 20 {
-			assert.Equal(t, fault.Cancelled, fault.KindOf(s.Run(ctx, 0)))
+			assert.Equal(t, fault.Cancelled, fault.KindOf(s.Run(ctx, 0, 0)))
 		}
-		assert.NoError(t, s.Run(context.Background(), 0))
+		assert.NoError(t, s.Run(context.Background(), 0, 0))
 		s.Close()
 	}
 }
@@ -83,13 +83,13 @@ func TestOpenRefuses(t *testing.T) {
 	n := network(t, cases[0])
 	runtime := testenv.Runtime(t)
 
-	_, err = Open([]Network{n}, "tpu", 1, runtime)
+	_, err = Open([]Network{n}, Options{Device: "tpu", Threads: 1, Runtime: runtime})
 	assert.Equal(t, fault.Argument, fault.KindOf(err))
 	assert.ErrorContains(t, err, `"tpu" is not one of auto, cpu, openvino, ort, cuda`)
 
 	broken := n
 	broken.ONNX = []byte("no model")
-	_, err = Open([]Network{broken}, Auto, 1, runtime)
+	_, err = Open([]Network{broken}, Options{Device: Auto, Threads: 1, Runtime: runtime})
 	assert.Equal(t, fault.Model, fault.KindOf(err))
 	assert.ErrorContains(t, err, "openvino")
 	assert.ErrorContains(t, err, "ort")
@@ -97,7 +97,7 @@ func TestOpenRefuses(t *testing.T) {
 	if _, devices, err := Devices(runtime); assert.NoError(t, err) {
 		for _, d := range devices {
 			if d.Name == CUDA && d.Err != nil {
-				_, err = Open([]Network{n}, CUDA, 1, runtime)
+				_, err = Open([]Network{n}, Options{Device: CUDA, Threads: 1, Runtime: runtime})
 				assert.Equal(t, fault.Device, fault.KindOf(err))
 				assert.ErrorContains(t, err, "device cuda is not available")
 			}

@@ -82,7 +82,7 @@ func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, run
 	session := sessionOf(t, model, channels, c.PatchSize, runtime)
 	defer session.Close()
 	voxels := s.grid.Shape[1] * s.grid.Shape[2]
-	heads := len(session.Output)
+	heads := len(session.Outputs[0])
 	for _, n := range c.PatchSize {
 		heads /= n
 	}
@@ -90,7 +90,7 @@ func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, run
 	loaded := 0
 	task := sliding.Task{
 		Shape: s.grid.Shape, Channels: channels, Classes: heads, Patch: c.PatchSize, Threads: 2,
-		Network: network{session}, Inputs: [][]float32{session.Input}, Outputs: [][]float32{session.Output},
+		Network: session, Inputs: session.Inputs, Outputs: session.Outputs,
 		Load: func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
 			for channel := range channels {
 				for i := range n {
@@ -117,10 +117,6 @@ func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, run
 	return s
 }
 
-type network struct{ *engine.Session }
-
-func (n network) Run(ctx context.Context, i, slot int) error { return n.Session.Run(ctx, i) }
-
 // sessionOf opens a bundle's folds.
 func sessionOf(t *testing.T, model *onnx.Model, channels int, patch []int, runtime string) *engine.Session {
 	t.Helper()
@@ -144,7 +140,7 @@ func sessionOf(t *testing.T, model *onnx.Model, channels int, patch []int, runti
 		}
 		networks = append(networks, n)
 	}
-	session, err := engine.Open(networks, "", 2, runtime)
+	session, err := engine.Open(networks, engine.Options{Threads: 2, Runtime: runtime})
 	require.NoError(t, err, "stage: logits")
 	return session
 }

@@ -87,12 +87,12 @@ func compute(t *testing.T, m *onnx.Model, device string, input []float32) []floa
 	require.NoError(t, err)
 	in, out := m.Graph.DataInputs()[0], m.Graph.Outputs[0]
 	network := engine.Network{ONNX: b, Input: in.Name, InputShape: long(in.Dims), Output: out.Name, OutputShape: long(out.Dims)}
-	s, err := engine.Open([]engine.Network{network}, device, 2, testenv.Runtime(t))
+	s, err := engine.Open([]engine.Network{network}, engine.Options{Device: device, Threads: 2, Runtime: testenv.Runtime(t)})
 	require.NoError(t, err, "on %s", device)
 	defer s.Close()
-	copy(s.Input, input)
-	require.NoError(t, s.Run(context.Background(), 0))
-	return slices.Clone(s.Output)
+	copy(s.Inputs[0], input)
+	require.NoError(t, s.Run(context.Background(), 0, 0))
+	return slices.Clone(s.Outputs[0])
 }
 
 func long(dims []onnx.Dim) (out []int64) {

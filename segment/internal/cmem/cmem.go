@@ -28,8 +28,9 @@ var live, countdown atomic.Int64
 const large = 32 << 20
 
 // FailAfter makes the n-th allocation from now on (1: the next), and no other, fail: so
-// tests see what becomes of every one. 0 takes that back.
-func FailAfter(n int) { countdown.Store(int64(n)) }
+// tests see what becomes of every one. 0 takes that back. It returns how many allocations
+// were still to come before the one that an earlier call named.
+func FailAfter(n int) (left int) { return int(max(0, countdown.Swap(int64(n)))) }
 
 // Live returns the bytes allocated and not yet freed; tests check it for leaks.
 func Live() int64 { return live.Load() }
@@ -51,7 +52,7 @@ func Alloc[T any](n int) ([]T, error) {
 		}
 	}
 	var p unsafe.Pointer
-	if countdown.Load() == 0 || countdown.Add(-1) != 0 {
+	if countdown.Load() <= 0 || countdown.Add(-1) != 0 {
 		p = C.cmem_alloc(C.size_t(n * size))
 	}
 	if p == nil {

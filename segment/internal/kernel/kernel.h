@@ -1,5 +1,5 @@
 /* The arithmetic loops that cost. Every function works on the caller's memory, allocates
- * nothing and has a plain Go reference in reference_test.go. The loops stand in
+ * nothing and has a plain Go reference in the tests. The loops stand in
  * loops.h, compiled once per instruction set; kernel.c picks the set at run time. */
 #ifndef FLARE_KERNEL_H
 #define FLARE_KERNEL_H

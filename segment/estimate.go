@@ -9,9 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/preprocess"
-	"github.com/libflare/libflare/segment/resample"
-	"github.com/libflare/libflare/segment/sliding"
 	"github.com/libflare/libflare/segment/volume"
 )
 
@@ -75,42 +74,63 @@ func (m *Model) Estimate(ctx context.Context, g volume.Geometry) (Estimate, erro
 }
 
 // estimate is Estimate for the network in use.
-func (c *call) estimate(g volume.Geometry) (Estimate, error) {
-	p := c.part
-	view, from, to, err := p.preprocess.Grid(&g)
-	if err != nil {
-		return Estimate{}, err
-	}
-	shape, err := p.preprocess.Image.Shape(view.Shape, from, to)
-	if err != nil {
-		return Estimate{}, err
-	}
-	task := sliding.Task{Shape: shape, Patch: p.configuration.PatchSize}
-	_, tiles := task.Tiles()
-	e := Estimate{Tiles: tiles}
+func (c *call) estimate(g volume.Geometry) (e Estimate, err error) {
 	if e.SecondsPerTile, err = c.secondsPerTile(); err != nil {
 		return Estimate{}, err
 	}
-	e.Seconds = float64(e.Tiles) * e.SecondsPerTile
-
-	depth := 1
-	if len(task.Patch) == 3 {
-		depth = min(task.Patch[0], shape[0])
+	if e.Tiles, e.Memory, err = c.needs(&g); err != nil {
+		return Estimate{}, err
 	}
+	image := int64(g.Voxels())
+	e.Memory += int64(len(c.part.dataset.Channels))*image*2 + image*int64(c.model.labelType().Size())
+	e.Seconds = float64(e.Tiles) * e.SecondsPerTile
+	return e, nil
+}
+
+// needs returns the tiles of an image of geometry g, and what the process has now plus
+// the arrays between image and labels.
+func (c *call) needs(g *volume.Geometry) (tiles int, memory int64, err error) {
+	p := c.part
+	view, from, to, err := p.preprocess.Grid(g)
+	if err != nil {
+		return 0, 0, err
+	}
+	shape, err := p.preprocess.Image.Shape(view.Shape, from, to)
+	if err != nil {
+		return 0, 0, err
+	}
+	task := c.task(&preprocess.Case{Shape: shape})
+	tiles, _ = task.Tiles()
 	const float = 4 // bytes
-	image := int64(view.Voxels())
 	plane := int64(shape[1]*shape[2]) * float
 	grid := int64(shape[0]) * plane
 	// Preprocessing has a stack of slices resampled in-plane, the network its
 	// accumulators and two planes on their way to labels.
 	stack := int64(view.Shape[0]) * plane
-	sums := int64(p.heads) * int64(depth+2) * plane
-	if f := p.exportMethod; f.Function == resample.Spline && max(f.Order, f.OrderZ) > 1 { // all logits wait for the last plane
-		sums += int64(p.heads)*grid + image*(float+float+2)
+	sums := task.Memory() + 2*int64(task.Accumulated())*plane
+	if p.reach() > 1 { // all logits wait for the last plane
+		sums += int64(p.heads)*grid + int64(view.Voxels())*(float+float+2)
 	}
-	e.Memory = residentMemory() + int64(len(p.dataset.Channels))*image*2 + image*int64(c.model.labelType().Size()) +
-		int64(p.inputs)*grid + max(stack, sums)
-	return e, nil
+	return tiles, residentMemory() + int64(p.inputs)*grid + max(stack, sums), nil
+}
+
+// bound refuses a call on an image that would need more than Options.MaxMemory.
+func (c *call) bound(image *volume.Volume) error {
+	if c.options.MaxMemory == 0 {
+		return nil
+	}
+	// The runtime makes a network's own buffers when it first runs.
+	if err := c.session.Run(c.ctx, 0, 0); err != nil {
+		return err
+	}
+	_, need, err := c.needs(&image.Geometry)
+	if err != nil {
+		return err
+	}
+	if need > c.options.MaxMemory {
+		return fault.New(fault.Memory, "segmenting needs %d bytes, more than the bound of %d bytes", need, c.options.MaxMemory)
+	}
+	return nil
 }
 
 // secondsPerTile measures a tile of zeros with all folds. The first may be slower, as

@@ -17,6 +17,9 @@ import (
 func (c *call) run(image, previous *volume.Volume, target resample.Target) error {
 	p := c.part
 	c.phase(phasePreprocess)
+	if err := c.bound(image); err != nil {
+		return err
+	}
 	grid, err := preprocess.Run(image, previous, p.preprocess, c.threads)
 	if err != nil {
 		return err

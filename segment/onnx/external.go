@@ -56,12 +56,13 @@ func (m *Model) LoadExternal(dir string) error {
 	return nil
 }
 
-// Fields of a TensorProto that Tensor keeps encoded.
+// Fields of a TensorProto that Tensor keeps encoded, and one that Graph does.
 const (
-	fieldFloats   = 4
-	fieldInts     = 7
-	fieldExternal = 13
-	fieldLocation = 14
+	fieldFloats    = 4
+	fieldInts      = 7
+	fieldExternal  = 13
+	fieldLocation  = 14
+	fieldValueInfo = 13
 )
 
 // external returns where a tensor's numbers lie if that is another file:

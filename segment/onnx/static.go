@@ -269,7 +269,7 @@ func (c *chooser) thereAndBack(there, back *Node) bool {
 // only returns a graph of what output needs. Notes on other values' types
 // (value_info) are left out: they may contradict the fixed sizes.
 func (g *Graph) only(input, output *ValueInfo) *Graph {
-	out := &Graph{Name: g.Name, Outputs: []*ValueInfo{output}, extra: withoutField(g.extra, 13)}
+	out := &Graph{Name: g.Name, Outputs: []*ValueInfo{output}, extra: withoutField(g.extra, fieldValueInfo)}
 	needed := map[string]bool{output.Name: true}
 	all := false // a node with graphs inside (If, Loop) uses values that it does not list
 	for i := len(g.Nodes) - 1; i >= 0; i-- {

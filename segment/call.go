@@ -45,6 +45,7 @@ type call struct {
 	seconds     [phases]float64
 	told        time.Time
 	tiles       int      // of the networks that ran before
+	done        int      // tiles of the network that runs
 	skipped     int      // tiles
 	values      []uint16 // of the region of interest, in the network's labels; nil: all
 	body        float64  // fraction of the image
@@ -90,7 +91,8 @@ func (c *call) phase(p int) {
 		c.seconds[c.current] += now.Sub(c.last).Seconds()
 	}
 	c.current, c.last = p, now
-	if p != phaseNetwork && p != phaseExport { // these two alternate tile by tile; tile tells them
+	// Those between reading and writing alternate tile by tile; tile tells of them.
+	if p == phaseRead || p == phaseWrite || p == phasePreprocess && c.done == 0 {
 		c.tell(phaseNames[p], reached[p])
 	}
 }
@@ -107,7 +109,7 @@ func (c *call) tell(phase string, fraction float64) {
 // use makes p, on its session, the network that runs: number i of n.
 func (c *call) use(p *part, session *engine.Session, i, n int) {
 	c.part, c.session, c.device, c.precision, c.threads = p, session, session.Device, session.Precision, session.Threads
-	c.from, c.share = float64(i)/float64(n), 1/float64(n)
+	c.from, c.share, c.done = float64(i)/float64(n), 1/float64(n), 0
 }
 
 // Networks and Run make the call the sliding window's network, with its clock.
@@ -115,6 +117,11 @@ func (c *call) Networks() int { return c.session.Networks() }
 
 // Run runs a fold on a slot of the session's buffers.
 func (c *call) Run(ctx context.Context, network, slot int) error {
+	if len(c.session.Inputs) > 1 { // beside the other phases, whose time goes on
+		start := time.Now()
+		defer func() { c.seconds[phaseNetwork] += time.Since(start).Seconds() }()
+		return c.session.Run(ctx, network, slot)
+	}
 	c.phase(phaseNetwork)
 	defer c.phase(phaseExport)
 	return c.session.Run(ctx, network, slot)
@@ -122,7 +129,7 @@ func (c *call) Run(ctx context.Context, network, slot int) error {
 
 // tile is told of every finished tile.
 func (c *call) tile(done, all int) error {
-	if done == all {
+	if c.done = done; done == all {
 		c.tiles += all
 	}
 	from, to := reached[phaseNetwork], reached[phaseWrite]

@@ -103,15 +103,14 @@ func (c *call) needs(g *volume.Geometry) (tiles int, memory int64, err error) {
 	tiles, _ = task.Tiles()
 	const float = 4 // bytes
 	plane := int64(shape[1]*shape[2]) * float
-	grid := int64(shape[0]) * plane
-	// Preprocessing has a stack of slices resampled in-plane, the network its
-	// accumulators and two planes on their way to labels.
-	stack := int64(view.Shape[0]) * plane
-	sums := task.Memory() + 2*int64(task.Accumulated())*plane
+	// Besides the window's planes: slices on their way to the grid, and two planes on their
+	// way to labels.
+	slices := min(int64(view.Shape[0]), int64(view.Shape[0])*24/int64(shape[0])+40)
+	memory = task.Memory() + (int64(p.inputs)*slices+2*int64(task.Accumulated())+int64(p.heads))*plane
 	if p.reach() > 1 { // all logits wait for the last plane
-		sums += int64(p.heads)*grid + int64(view.Voxels())*(float+float+2)
+		memory += int64(p.heads*shape[0])*plane + int64(view.Voxels())*(float+float+2)
 	}
-	return tiles, residentMemory() + int64(p.inputs)*grid + max(stack, sums), nil
+	return tiles, residentMemory() + memory, nil
 }
 
 // bound refuses a call on an image that would need more than Options.MaxMemory.

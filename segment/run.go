@@ -20,11 +20,11 @@ func (c *call) run(image, previous *volume.Volume, target resample.Target) error
 	if err := c.bound(image); err != nil {
 		return err
 	}
-	grid, err := preprocess.Run(image, previous, p.preprocess, c.threads)
+	grid, err := preprocess.Open(c.ctx, image, previous, p.preprocess, c.threads)
 	if err != nil {
 		return err
 	}
-	defer grid.Free()
+	defer grid.Close()
 	if err := c.cancelled(); err != nil {
 		return err
 	}
@@ -78,15 +78,11 @@ func (c *call) task(grid *preprocess.Case) *sliding.Task {
 	if c.options.Mirror {
 		t.Mirror = p.mirrorAxes
 	}
-	loaded, plane := 0, grid.Shape[1]*grid.Shape[2]
-	t.Load = func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
-		for channel := range p.inputs {
-			for i := range n {
-				copy(dst(channel, i), grid.Data[(channel*grid.Shape[0]+loaded+i)*plane:])
-			}
-		}
-		loaded += n
-		return nil
+	t.Load = func(ctx context.Context, n int, dst func(channel, plane int) []float32) error {
+		now := c.current
+		c.phase(phasePreprocess)
+		defer c.phase(now)
+		return grid.Next(ctx, n, dst)
 	}
 	return t
 }
@@ -153,11 +149,11 @@ func (c *call) coarse(image, previous *volume.Volume, grid *preprocess.Case, a *
 		most := grid.From[j] * float64(grid.View.Shape[j]) / float64(p.configuration.PatchSize[i])
 		config.Spacing[i] = max(fine, min(coarseSpacing*fine, most))
 	}
-	low, err := preprocess.Run(image, previous, config, c.threads)
+	low, err := preprocess.Open(c.ctx, image, previous, config, c.threads)
 	if err != nil {
 		return nil, err
 	}
-	defer low.Free()
+	defer low.Close()
 	labels, err := volume.New(volume.Geometry{Size: [3]int{low.Shape[2], low.Shape[1], low.Shape[0]}, Spacing: [3]float64{1, 1, 1},
 		Direction: volume.Identity}, 1, volume.Uint16)
 	if err != nil {

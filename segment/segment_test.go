@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/libflare/libflare/segment/imageio"
+	"github.com/libflare/libflare/segment/internal/testenv"
 	"github.com/libflare/libflare/segment/onnx"
 	"github.com/libflare/libflare/segment/volume"
 )
@@ -98,7 +99,7 @@ func TestDevicesAgree(t *testing.T) {
 	}{{tiny, 1}, {flat, 1}, {pair, 2}, {"onnx/testdata/residual3d", 1}, {"onnx/testdata/residual2d_bottleneck_batchnorm", 3}} {
 		image := noiseImage(t, geometry(40, 37, 11), c.channels)
 		var first []byte
-		for _, o := range []OpenOptions{{Device: "openvino", Threads: 2}, {Device: "ort", Threads: 1}, {Device: "AUTO", Threads: 10000}, {Threads: -1}} {
+		for _, o := range []OpenOptions{{Device: "openvino", Threads: 2}, {Device: "ort", Threads: 1}, {Device: "AUTO", Threads: 10000}, {}} {
 			m := open(t, c.folder, o)
 			got := labelsOf(t, m, image, Options{})
 			if first == nil {
@@ -488,6 +489,12 @@ func TestManyThreadsOneModel(t *testing.T) {
 	wait.Wait()
 }
 
+func TestThreadsThatDoNotExist(t *testing.T) {
+	_, err := Open(context.Background(), tiny, OpenOptions{Threads: -1, Runtime: testenv.Runtime(t)})
+	assert.Equal(t, ErrArgument, KindOf(err))
+	assert.ErrorContains(t, err, "-1 threads")
+}
+
 func TestDescribeAndDevices(t *testing.T) {
 	m := open(t, tiny, OpenOptions{Threads: 1})
 	d := m.Describe()
@@ -499,7 +506,7 @@ func TestDescribeAndDevices(t *testing.T) {
 	list, err := Devices("")
 	require.NoError(t, err, "the runtime that Open loaded stays")
 	assert.Equal(t, "1.24.1", list.RuntimeVersion)
-	assert.Len(t, list.Devices, 3)
+	assert.Len(t, list.Devices, 4)
 }
 
 func TestLog(t *testing.T) {

@@ -3,16 +3,19 @@ package engine
 import (
 	"context"
 	"errors"
-	"strings"
+	"fmt"
+	"math"
+	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/onnx"
 )
 
 // Network is what a session runs: an ONNX model and the names and shapes of its
-// one input and one output, float32, fixed sizes.
+// one input and one output, float32, fixed sizes. ONNX is not used after Open.
 type Network struct {
 	ONNX        []byte
 	Input       string
@@ -21,24 +24,32 @@ type Network struct {
 	OutputShape []int64 // 1, heads, patch...
 }
 
-// Options chooses where and how networks run.
+// Options chooses where and how networks run. The zero value is the default.
 type Options struct {
 	Device  string // a name as in Auto
-	Threads int    // bound on the threads of a run; 0: one per core
+	Threads int    // bound on the threads of a run; 0, or more than there are: one per core
 	Runtime string // as for Find
-	Fast    bool   // bfloat16 where the processor computes with it
-	Cache   string // "" or a folder for compiled networks
-	Slots   int    // pairs of input and output buffers; 0: one
+	Fast    bool   // bf16 on processors that compute with it, fp16 on GPUs
+
+	// Cache is "" or a folder that the session may keep prepared networks in, made
+	// where it does not exist; any number of processes may share one. It is an aid:
+	// a folder that is full, unreadable or damaged costs a note and time. Its files may
+	// be removed while nothing is being opened.
+	Cache string
+
+	GPUMemory int64 // bound in bytes on the memory that a CUDA device gives its arena; 0: none
+	Slots     int   // pairs of input and output buffers; 0: one
 }
 
 // Session is a group of networks of the same shapes (folds) on one device, with
-// slots, pairs of an input and an output buffer in C memory. One Run is in progress at a
-// time; meanwhile other slots may be filled and read.
+// slots, pairs of an input and an output buffer in C memory. Weights and
+// activations exist once, whatever the number of slots. One Run is in progress at a
+// time; meanwhile other slots may be filled and read by other goroutines.
 type Session struct {
-	Device    string // the device that runs: openvino, ort, cuda
-	Precision string // fp32 or bf16
+	Device    string // the device that runs: openvino, openvino:GPU, ort, cuda
+	Precision string // of the device's arithmetic: fp32, bf16 or fp16
 	Threads   int
-	Notes     []string // devices tried before and why they do not run it
+	Notes     []string // devices tried before and why they do not run it, and wishes not granted
 
 	Inputs  [][]float32 // by slot; shared by all networks; filled by the caller before Run
 	Outputs [][]float32 // by slot; what the last Run gave; overwritten by the next
@@ -48,24 +59,27 @@ type Session struct {
 }
 
 // Open loads the runtime and makes a session of the networks on the first device
-// that runs them. Errors are of kind Runtime (no library), Device (device absent) or
-// Model (the runtime refuses a network).
+// that runs them. Errors are of kind Argument (device, threads), Runtime (no library),
+// Device (device absent), Memory, or Model (the runtime refuses a network).
 func Open(networks []Network, o Options) (*Session, error) {
-	candidates, err := resolve(o.Device)
-	if err != nil {
-		return nil, err
+	if o.Threads < 0 {
+		return nil, fault.New(fault.Argument, "%d threads; expected 0 (one per core) or more", o.Threads)
 	}
 	if _, err := Load(o.Runtime); err != nil {
+		return nil, err
+	}
+	candidates, err := resolve(o.Device)
+	if err != nil {
 		return nil, err
 	}
 	o.Threads, o.Slots = Threads(o.Threads), max(1, o.Slots)
 	var failures []error
 	for _, d := range candidates {
 		var s *Session
-		keepingAltstack(func() { s, err = open(networks, d, o) })
+		guarded(d, func() { s, err = open(networks, d, o) })
 		if err == nil {
-			for _, f := range failures {
-				s.Notes = append(s.Notes, f.Error())
+			for i, f := range failures {
+				s.Notes = slices.Insert(s.Notes, i, f.Error())
 			}
 			return s, nil
 		}
@@ -80,43 +94,44 @@ func Open(networks []Network, o Options) (*Session, error) {
 	return nil, fault.New(fault.KindOf(failures[len(failures)-1]), "no device runs the network: %w", errors.Join(failures...))
 }
 
+// open makes a session on one device.
 func open(networks []Network, device string, o Options) (s *Session, err error) {
+	if err := available(device); err != nil {
+		return nil, err
+	}
 	s = &Session{Device: device, Threads: o.Threads}
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
-	if o.Cache != "" {
-		if o.Cache, err = usableFolder(o.Cache); err != nil {
-			s.Notes, err = append(s.Notes, "no cache: "+err.Error()), nil
-		}
-	}
-	options, precision, err := sessionOptions(device, o)
-	if err != nil {
-		return s, err
-	}
-	s.Precision = precision
-	defer options.Destroy()
-	first := networks[0]
 	for range o.Slots {
-		in, tensor, err := buffer(first.InputShape)
+		in, tensor, err := buffer(networks[0].InputShape)
 		if err != nil {
 			return s, err
 		}
 		s.Inputs, s.in = append(s.Inputs, in), append(s.in, tensor)
-		out, tensor, err := buffer(first.OutputShape)
+		out, tensor, err := buffer(networks[0].OutputShape)
 		if err != nil {
 			return s, err
 		}
 		s.Outputs, s.out = append(s.Outputs, out), append(s.out, tensor)
 	}
-	for _, n := range networks {
-		run, err := ort.NewDynamicAdvancedSessionWithONNXData(n.ONNX, []string{n.Input}, []string{n.Output}, options)
-		if err != nil {
-			return s, runtimeError(fault.Model, "device %s does not take the network: %s", device, err)
+	var c *cache
+	if o.Cache != "" {
+		if c, err = openCache(o.Cache); err != nil {
+			s.note("the cache %s is not used: %v", o.Cache, err)
 		}
-		s.runs = append(s.runs, run)
+	}
+	for _, n := range networks {
+		if err := s.add(n, c, o); err != nil {
+			return s, err
+		}
+	}
+	if device == CUDA {
+		for _, data := range slices.Concat(s.Inputs, s.Outputs) {
+			pinned(data, true)
+		}
 	}
 	return s, nil
 }
@@ -135,32 +150,131 @@ func buffer(shape []int64) ([]float32, ort.Value, error) {
 	return data, tensor, nil
 }
 
-// runtimeError gives a failure inside the runtime its kind: memory that ran out
-// looks the same wherever it happens.
-func runtimeError(k fault.Kind, format, device string, err error) error {
-	text := firstLine(err)
-	for _, sign := range []string{"bad_alloc", "bad allocation", "Failed to allocate", "out of memory", "Cannot allocate"} {
-		if strings.Contains(err.Error(), sign) {
-			k = fault.Memory
+// add makes the runtime's session of a network, with the cache c where that works.
+func (s *Session) add(n Network, c *cache, o Options) error {
+	half := s.Device == CUDA && o.Fast
+	if half {
+		data, notes, err := halved(n.ONNX)
+		if fault.KindOf(err) == fault.Unsupported {
+			s.note("fast mode gains nothing from this network: %v", err)
+			half = false
+		} else if err != nil {
+			return err
+		} else {
+			defer cmem.Free(data)
+			n.ONNX = data
+			for _, note := range notes {
+				s.note("%s", note)
+			}
 		}
 	}
-	return fault.New(k, format, device, text)
+	cached := false
+	if c != nil {
+		err := s.addCached(n, c, o)
+		if cached = err == nil; !cached {
+			s.note("the cache %s is not used: %s", o.Cache, firstLine(err))
+		}
+	}
+	if !cached {
+		o.Cache = ""
+		if err := s.create(n, o); err != nil {
+			return err
+		}
+	}
+	if half {
+		s.Precision = fp16
+	}
+	return nil
+}
+
+// halved returns the encoded network in float16, which the caller frees.
+func halved(network []byte) (data []byte, notes []string, err error) {
+	m, err := onnx.Parse(network)
+	if err != nil {
+		return nil, nil, err
+	}
+	if m, notes, err = m.Half(); err != nil {
+		return nil, nil, err
+	}
+	if data, err = cmem.Alloc[byte](m.Size()); err != nil {
+		return nil, nil, err
+	}
+	if err := m.MarshalTo(data); err != nil {
+		cmem.Free(data)
+		return nil, nil, err
+	}
+	return data, notes, nil
+}
+
+// addCached is add with a cache; any failure of the cache is an error.
+func (s *Session) addCached(n Network, c *cache, o Options) error {
+	graph, key, err := c.detach(n.ONNX)
+	if err != nil {
+		return err
+	}
+	n.ONNX = graph
+	create := func(dir string) error {
+		o.Cache = dir
+		return s.create(n, o, setting{"session.model_external_initializers_file_folder_path", c.dir})
+	}
+	if s.Device == CUDA || !onGPU(s.Device) {
+		return create("")
+	}
+	note, err := c.kernels(kernelKey(key, s.Device, o.Fast), create)
+	if note != "" {
+		s.note("the cache %s keeps no kernels: %s", c.dir, note)
+	}
+	return err
+}
+
+// setting is an entry of a session's configuration.
+type setting struct{ key, value string }
+
+// create makes the runtime's session of a network; o.Cache is as for newProvider.
+func (s *Session) create(n Network, o Options, settings ...setting) error {
+	p, err := newProvider(s.Device, o)
+	if err != nil {
+		return err
+	}
+	defer p.options.Destroy()
+	for _, e := range settings {
+		if err := p.options.AddSessionConfigEntry(e.key, e.value); err != nil {
+			return fault.New(fault.Runtime, "%s: %w", e.key, err)
+		}
+	}
+	run, err := ort.NewDynamicAdvancedSessionWithONNXData(n.ONNX, []string{n.Input}, []string{n.Output}, p.options)
+	if err != nil {
+		return runtimeError(fault.Model, "device %s does not take the network: %s", s.Device, err)
+	}
+	s.runs = append(s.runs, run)
+	if s.Precision = p.precision; p.note != "" {
+		s.note("%s", p.note)
+	}
+	return nil
+}
+
+// note adds a note, once.
+func (s *Session) note(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !slices.Contains(s.Notes, text) {
+		s.Notes = append(s.Notes, text)
+	}
 }
 
 // Networks returns how many networks the session holds.
 func (s *Session) Networks() int { return len(s.runs) }
 
-// Run runs network i on a slot's input into its output. When ctx is cancelled during the run
-// the device is asked to stop (between operators, where it can) and the error is
-// of kind Cancelled; the session stays usable.
-func (s *Session) Run(ctx context.Context, i, slot int) error {
+// Run runs a network on a slot's input into its output. When ctx is cancelled during the
+// run the device is asked to stop (between operators, where it can) and the error is
+// of kind Cancelled; the session stays usable. Other errors: Memory, Device (it failed),
+// Model (values beyond the range of fp16).
+func (s *Session) Run(ctx context.Context, network, slot int) error {
 	options, err := ort.NewRunOptions()
 	if err != nil {
 		return fault.New(fault.Runtime, "ONNX Runtime: %w", err)
 	}
 	terminated := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() { options.Terminate(); close(terminated) })
-	err = s.runs[i].RunWithOptions(s.in[slot:slot+1], s.out[slot:slot+1], options)
+	err = s.runs[network].RunWithOptions(s.in[slot:slot+1], s.out[slot:slot+1], options)
 	if !stop() {
 		<-terminated // its last touch of options
 	}
@@ -171,20 +285,38 @@ func (s *Session) Run(ctx context.Context, i, slot int) error {
 	if err != nil {
 		return runtimeError(fault.Device, "device %s failed: %s", s.Device, err)
 	}
+	if s.Precision == fp16 && !finite(s.Outputs[slot]) {
+		return fault.New(fault.Model, "values of this network are beyond the range of fp16 (65504); use exact mode")
+	}
 	return nil
+}
+
+// finite looks at some thousand of the logits: an overflow spreads over whole channels.
+func finite(logits []float32) bool {
+	for i := 0; i < len(logits); i += 1 + len(logits)/4096 {
+		if v := float64(logits[i]); math.IsNaN(v) || math.IsInf(v, 0) {
+			return false
+		}
+	}
+	return true
 }
 
 // Close frees the networks and the buffers.
 func (s *Session) Close() {
-	keepingAltstack(func() {
+	guarded(s.Device, func() {
 		for _, r := range s.runs {
 			r.Destroy()
 		}
 	})
-	for _, tensor := range append(s.in, s.out...) {
+	for _, data := range slices.Concat(s.Inputs, s.Outputs) {
+		if s.Device == CUDA {
+			pinned(data, false)
+		}
+	}
+	for _, tensor := range slices.Concat(s.in, s.out) {
 		tensor.Destroy()
 	}
-	for _, data := range append(s.Inputs, s.Outputs...) {
+	for _, data := range slices.Concat(s.Inputs, s.Outputs) {
 		cmem.Free(data)
 	}
 	*s = Session{}

@@ -30,7 +30,7 @@ type stages struct {
 	grid   *preprocess.Case
 }
 
-func (s *stages) free() { s.grid.Free() }
+func (s *stages) free() { s.grid.Close() }
 
 // stagesOf walks the rooms by hand, as package segment does, and keeps what it hides.
 func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, runtime string) *stages {
@@ -66,9 +66,15 @@ func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, run
 	}
 	channels := image.Channels + len(config.Previous)
 	s := &stages{}
-	s.grid, err = preprocess.Run(image.Volume, stage, config, 2)
+	s.grid, err = preprocess.Open(t.Context(), image.Volume, stage, config, 2)
 	require.NoError(t, err, "stage: image")
-	s.image, s.shape = s.grid.Data, append([]int{channels}, s.grid.Shape[:]...)
+	s.shape = append([]int{channels}, s.grid.Shape[:]...)
+	plane := s.grid.Shape[1] * s.grid.Shape[2]
+	s.image = make([]float32, channels*s.grid.Shape[0]*plane)
+	require.NoError(t, s.grid.Next(t.Context(), s.grid.Shape[0], func(channel, z int) []float32 {
+		at := (channel*s.grid.Shape[0] + z) * plane
+		return s.image[at : at+plane]
+	}))
 	for i, n := range s.grid.Shape {
 		if j := i - (3 - len(c.PatchSize)); j >= 0 {
 			s.tiles[i] = sliding.Positions(max(n, c.PatchSize[j]), c.PatchSize[j])

@@ -1,6 +1,7 @@
 package preprocess
 
 import (
+	"context"
 	"math"
 
 	"github.com/libflare/libflare/segment/internal/fault"
@@ -37,11 +38,11 @@ const epsilon = 1e-8
 
 // prepare sets the source's intensity map, and returns the extremes of the mapped
 // voxels where they are wanted. Only what the scheme needs is computed.
-func (n Normalization) prepare(s *resample.Source, extremes bool, threads int) (lo, hi float32, err error) {
+func (n Normalization) prepare(ctx context.Context, s *resample.Source, extremes bool, threads int) (lo, hi float32, err error) {
 	floats := s.DType == volume.Float32 || s.DType == volume.Float64
 	var r scan
 	if extremes || floats || n.Scheme == ZScore || n.Scheme == RescaleTo01 || n.Scheme == RGBTo01 {
-		if r, err = scanView(s, threads); err != nil {
+		if r, err = scanView(ctx, s, threads); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -71,7 +72,7 @@ type scan struct{ min, max, mean, std float64 }
 
 // scanView returns the statistics of a source's voxels; voxels that are not finite
 // are an error.
-func scanView(s *resample.Source, threads int) (scan, error) {
+func scanView(ctx context.Context, s *resample.Source, threads int) (scan, error) {
 	slices := make([]kernel.ScanResult, s.View.Shape[0])
 	// Sums are taken of the difference to one voxel of the image, so that a large mean
 	// does not drown a small deviation.
@@ -80,10 +81,16 @@ func scanView(s *resample.Source, threads int) (scan, error) {
 	if one.Bad > 0 {
 		shift = 0
 	}
-	_ = parallel.For(len(slices), threads, func(_, i int) error {
+	err := parallel.For(len(slices), threads, func(_, i int) error {
+		if ctx.Err() != nil {
+			return fault.New(fault.Cancelled, "cancelled")
+		}
 		slices[i] = kernel.Scan(s.Plane(i), shift)
 		return nil
 	})
+	if err != nil {
+		return scan{}, err
+	}
 	r, sum, sum2, bad := scan{min: math.Inf(1), max: math.Inf(-1)}, 0.0, 0.0, 0
 	for _, p := range slices {
 		r.min, r.max = min(r.min, p.Min), max(r.max, p.Max)

@@ -3,6 +3,8 @@
 package preprocess
 
 import (
+	"context"
+
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/kernel"
@@ -25,19 +27,32 @@ type Config struct {
 	Seg      resample.Method
 }
 
-// Case is an image on the network's grid and the way back.
+// Case is an image on its way to the network's grid, plane by plane, and the way back.
 type Case struct {
-	Data  []float32   // channels (then those of Previous) x Shape, row-major; C memory
-	Shape [3]int      // the network's grid, slowest axis first
-	View  volume.View // the image's voxels that the grid covers
-	From  [3]float64  // mm, spacing of the view's axes
-	To    [3]float64  // mm, spacing of the grid
+	Channels int         // the image's, then those of Config.Previous
+	Shape    [3]int      // the network's grid, slowest axis first
+	View     volume.View // the image's voxels that the grid covers
+	From     [3]float64  // mm, spacing of the view's axes
+	To       [3]float64  // mm, spacing of the grid
+
+	threads  int
+	next     int // the next plane
+	streams  []*resample.Stream
+	own      [][]float32 // of channels that were normalised beforehand
+	previous []int16     // labels of a cascade's first stage on the grid, or nil
+	values   []int       // of them, each a channel
 }
 
-// Free gives the data back.
-func (c *Case) Free() {
-	cmem.Free(c.Data)
-	c.Data = nil
+// Close frees the case.
+func (k *Case) Close() {
+	for _, s := range k.streams {
+		s.Close()
+	}
+	for _, o := range k.own {
+		cmem.Free(o)
+	}
+	cmem.Free(k.previous)
+	k.streams, k.own, k.previous = nil, nil, nil
 }
 
 // Grid returns the view in which a network of this configuration sees the whole of a
@@ -57,14 +72,15 @@ func (c *Config) Grid(g *volume.Geometry) (view volume.View, from, to [3]float64
 	return full.Transpose(c.Transpose), from, to, nil
 }
 
-// Run prepares an image; previous is the label map of a cascade's first stage on the
-// image's grid, or nil. Voxels that are NaN or infinite are refused, for they would
-// spread through resampling and normalisation over the whole image.
-func Run(image, previous *volume.Volume, c Config, threads int) (*Case, error) {
+// Open prepares an image, which must stay as it is until Close; previous is the label
+// map of a cascade's first stage on the image's grid, or nil. Voxels that are NaN or
+// infinite are refused, for they would spread through resampling and normalisation over
+// the whole image. The caller calls Close.
+func Open(ctx context.Context, image, previous *volume.Volume, c Config, threads int) (*Case, error) {
 	if image.Channels != len(c.Channels) {
 		return nil, fault.New(fault.Model, "the image has %d channels, the model expects %d", image.Channels, len(c.Channels))
 	}
-	k := &Case{}
+	k := &Case{Channels: image.Channels + len(c.Previous), threads: threads, values: c.Previous}
 	var err error
 	if k.View, k.From, k.To, err = c.Grid(&image.Geometry); err != nil {
 		return nil, err
@@ -73,19 +89,15 @@ func Run(image, previous *volume.Volume, c Config, threads int) (*Case, error) {
 	if k.Shape, err = c.Image.Shape(k.View.Shape, k.From, k.To); err != nil {
 		return nil, err
 	}
-	n := k.Shape[0] * k.Shape[1] * k.Shape[2]
-	if k.Data, err = cmem.Alloc[float32]((image.Channels + len(c.Previous)) * n); err != nil {
-		return nil, err
-	}
-	if err := k.fill(image, previous, c, n, threads); err != nil {
-		k.Free()
+	if err := k.open(ctx, image, previous, c); err != nil {
+		k.Close()
 		return nil, err
 	}
 	return k, nil
 }
 
-// fill normalises and resamples every channel.
-func (k *Case) fill(image, previous *volume.Volume, c Config, n, threads int) (err error) {
+// open prepares every channel.
+func (k *Case) open(ctx context.Context, image, previous *volume.Volume, c Config) (err error) {
 	var mask []byte
 	defer func() { cmem.Free(mask) }()
 	masked := len(c.Previous) > 0
@@ -93,39 +105,39 @@ func (k *Case) fill(image, previous *volume.Volume, c Config, n, threads int) (e
 		masked = masked || scheme.Scheme == ZScore && scheme.Mask
 	}
 	if masked {
-		if mask, err = nonzeroMask(image, k.View, threads); err != nil {
+		if mask, err = nonzeroMask(image, k.View, k.threads); err != nil {
 			return err
 		}
 	}
 	bytes := len(image.Data) / image.Channels
 	for channel, scheme := range c.Channels {
 		source := resample.Source{Data: image.Data[channel*bytes : (channel+1)*bytes], DType: image.DType, View: k.View}
-		lo, hi, err := scheme.prepare(&source, k.Shape != k.View.Shape, threads)
+		lo, hi, err := scheme.prepare(ctx, &source, k.Shape != k.View.Shape, k.threads)
 		if err != nil {
 			return err
 		}
-		var own []float32
 		if scheme.Scheme == ZScore && scheme.Mask {
-			if source, own, err = maskedZScore(source, mask, threads); err != nil {
+			var own []float32
+			if source, own, err = maskedZScore(source, mask, k.threads); err != nil {
 				return err
 			}
+			k.own = append(k.own, own)
 			lo, hi = resample.Extremes(own)
 		}
-		err = c.Image.Image(k.Data[channel*n:(channel+1)*n], k.Shape, source, k.From, k.To, lo, hi, threads)
-		cmem.Free(own)
+		stream, err := c.Image.Stream(k.Shape, source, k.From, k.To, lo, hi, k.threads)
 		if err != nil {
 			return err
 		}
+		k.streams = append(k.streams, stream)
 	}
 	if len(c.Previous) == 0 {
 		return nil
 	}
-	return k.previous(k.Data[image.Channels*n:], previous, mask, c, threads)
+	return k.resample(previous, mask, c)
 }
 
-// previous resamples the labels of a cascade's first stage and writes each of
-// c.Previous as a channel of zeros and ones (nnU-Net's convert_labelmap_to_one_hot).
-func (k *Case) previous(dst []float32, labels *volume.Volume, mask []byte, c Config, threads int) error {
+// resample takes the labels of a cascade's first stage to the grid.
+func (k *Case) resample(labels *volume.Volume, mask []byte, c Config) error {
 	shape := k.View.Shape
 	source, err := cmem.Alloc[int16](k.View.Voxels())
 	if err != nil {
@@ -144,18 +156,32 @@ func (k *Case) previous(dst []float32, labels *volume.Volume, mask []byte, c Con
 			}
 		}
 	}
-	n := k.Shape[0] * k.Shape[1] * k.Shape[2]
-	resampled, err := cmem.Alloc[int16](n)
-	if err != nil {
+	if k.previous, err = cmem.Alloc[int16](k.Shape[0] * k.Shape[1] * k.Shape[2]); err != nil {
 		return err
 	}
-	defer cmem.Free(resampled)
-	if err := c.Seg.Seg(resampled, k.Shape, source, shape, k.From, k.To, threads); err != nil {
-		return err
+	return c.Seg.Seg(k.previous, k.Shape, source, shape, k.From, k.To, k.threads)
+}
+
+// Next writes the next n planes of every channel: plane counts from 0 to n-1. The
+// previous stage's labels each become a channel of zeros and ones (nnU-Net's
+// convert_labelmap_to_one_hot). Errors: Cancelled, Memory.
+func (k *Case) Next(ctx context.Context, n int, dst func(channel, plane int) []float32) error {
+	planes := make([][]float32, n)
+	for channel, stream := range k.streams {
+		for i := range planes {
+			planes[i] = dst(channel, i)
+		}
+		if err := stream.Next(ctx, planes); err != nil {
+			return err
+		}
 	}
-	return parallel.For(len(c.Previous), threads, func(_, i int) error {
-		channel, value := dst[i*n:(i+1)*n], int16(c.Previous[i])
-		for j, v := range resampled {
+	size := k.Shape[1] * k.Shape[2]
+	first := k.next
+	k.next += n
+	return parallel.For(len(k.values)*n, k.threads, func(_, i int) error {
+		value, plane := int16(k.values[i/n]), i%n
+		channel := dst(len(k.streams)+i/n, plane)
+		for j, v := range k.previous[(first+plane)*size : (first+plane+1)*size] {
 			channel[j] = 0
 			if v == value {
 				channel[j] = 1

@@ -82,7 +82,7 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 			config.Channels = append(config.Channels, n)
 		}
 		for _, threads := range []int{1, 3} {
-			k, err := Run(image, nil, config, threads)
+			k, err := run(t, image, nil, config, threads)
 			require.NoError(t, err, c.Name)
 			full := image.Full().Transpose(c.Transpose)
 			for axis, b := range c.Box {
@@ -90,15 +90,15 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 				full.Offset += b[0] * full.Stride[axis]
 			}
 			assert.Equal(t, full.Offset, k.View.Offset, c.Name)
-			require.Equal(t, len(want), len(k.Data), c.Name)
+			require.Equal(t, len(want), len(k.data), c.Name)
 			worst := 0.0
 			for i := range want {
-				worst = max(worst, math.Abs(float64(want[i]-k.Data[i])))
+				worst = max(worst, math.Abs(float64(want[i]-k.data[i])))
 			}
 			// NoNormalization keeps values up to 255, whose float32 rounding is larger.
 			limit := map[bool]float64{true: 1e-4, false: 5e-6}[c.Name == "none"]
 			assert.Less(t, worst, limit, c.Name)
-			k.Free()
+			k.Close()
 		}
 	}
 }
@@ -111,12 +111,12 @@ func TestRunReorients(t *testing.T) {
 	}
 	image := newImage(t, volume.Int16, []int{1, 4, 5, 6}, [3]float64{1, 1, 1}, values)
 	image.Direction = [9]float64{-1, 0, 0, 0, -1, 0, 0, 0, 1} // RAS
-	k, err := Run(image, nil, Config{Orientation: "LPS", Image: spline, Transpose: [3]int{0, 1, 2}, Spacing: []float64{1, 1, 1}, Channels: []Normalization{{Scheme: None}}}, 1)
+	k, err := run(t, image, nil, Config{Orientation: "LPS", Image: spline, Transpose: [3]int{0, 1, 2}, Spacing: []float64{1, 1, 1}, Channels: []Normalization{{Scheme: None}}}, 1)
 	require.NoError(t, err)
-	defer k.Free()
+	defer k.Close()
 	assert.Equal(t, k.View.Shape, k.Shape)
-	assert.Equal(t, values[4*6+5], k.Data[0], "x and y run backwards")
-	assert.Equal(t, values[0], k.Data[4*6+5])
+	assert.Equal(t, values[4*6+5], k.data[0], "x and y run backwards")
+	assert.Equal(t, values[0], k.data[4*6+5])
 }
 
 func TestRunRefuses(t *testing.T) {
@@ -124,23 +124,23 @@ func TestRunRefuses(t *testing.T) {
 	for name, d := range map[string]volume.DType{"float32": volume.Float32, "float64": volume.Float64} {
 		for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 			image := newImage(t, d, []int{1, 2, 2, 2}, [3]float64{1, 1, 1}, []float32{1, 2, 3, 4, 5, 6, float32(bad), 8})
-			_, err := Run(image, nil, config, 1)
+			_, err := run(t, image, nil, config, 1)
 			assert.Equal(t, fault.Argument, fault.KindOf(err), "%s %g", name, bad)
 			assert.ErrorContains(t, err, "1 of the image's voxels are NaN or infinite")
 		}
 	}
 	image := newImage(t, volume.Int16, []int{2, 2, 2, 2}, [3]float64{1, 1, 1}, make([]float32, 16))
-	_, err := Run(image, nil, config, 1)
+	_, err := run(t, image, nil, config, 1)
 	assert.ErrorContains(t, err, "the image has 2 channels, the model expects 1")
 	image = newImage(t, volume.Int16, []int{1, 2, 2, 2}, [3]float64{1, 1, 1}, []float32{-1, 0, 0, 0, 0, 0, 0, 300})
 	config.Channels[0].Scheme = RGBTo01
-	_, err = Run(image, nil, config, 1)
+	_, err = run(t, image, nil, config, 1)
 	assert.ErrorContains(t, err, "found -1 to 300")
 	config.Channels[0].Scheme = "Fancy"
-	_, err = Run(image, nil, config, 1)
+	_, err = run(t, image, nil, config, 1)
 	assert.ErrorContains(t, err, `"Fancy" is not supported`)
 	config.Channels[0].Scheme, config.Spacing = None, []float64{50, 1, 1}
-	_, err = Run(image, nil, config, 1)
+	_, err = run(t, image, nil, config, 1)
 	assert.ErrorContains(t, err, "make 0 voxels")
 }
 
@@ -149,13 +149,38 @@ func TestRunOfDegenerateImages(t *testing.T) {
 	config := Config{Image: spline, Transpose: [3]int{0, 1, 2}, Spacing: []float64{0.7, 0.7, 0.7}, Channels: []Normalization{ct(CT)}}
 	for _, shape := range [][]int{{1, 1, 1, 1}, {1, 1, 4, 5}, {1, 4, 1, 5}, {1, 4, 5, 1}} {
 		image := newImage(t, volume.Int16, shape, [3]float64{1, 1, 1}, make([]float32, shape[1]*shape[2]*shape[3]))
-		k, err := Run(image, nil, config, 2)
+		k, err := run(t, image, nil, config, 2)
 		require.NoError(t, err)
 		assert.Equal(t, [3]int(shape[1:]), k.View.Shape)
-		for _, v := range k.Data {
+		for _, v := range k.data {
 			assert.InDelta(t, -83.7/144.8, v, 1e-6)
 		}
-		k.Free()
+		k.Close()
 	}
 	assert.Positive(t, cmem.Live(), "the test's images")
+}
+
+// whole is a case with all its planes, channel by channel.
+type whole struct {
+	*Case
+	data []float32
+}
+
+// run opens a case and takes its planes seven at a time.
+func run(t *testing.T, image, previous *volume.Volume, c Config, threads int) (*whole, error) {
+	t.Helper()
+	k, err := Open(t.Context(), image, previous, c, threads)
+	if err != nil {
+		return nil, err
+	}
+	n := k.Shape[1] * k.Shape[2]
+	w := &whole{k, make([]float32, k.Channels*k.Shape[0]*n)}
+	for z := 0; z < k.Shape[0]; z += 7 {
+		err := k.Next(t.Context(), min(7, k.Shape[0]-z), func(channel, plane int) []float32 {
+			at := (channel*k.Shape[0] + z + plane) * n
+			return w.data[at : at+n]
+		})
+		require.NoError(t, err)
+	}
+	return w, nil
 }

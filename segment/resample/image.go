@@ -1,7 +1,10 @@
 package resample
 
 import (
+	"context"
+
 	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/volume"
@@ -72,7 +75,7 @@ func (p *plan) run(dst []float32, src Source, lo, hi float32, threads int) error
 		}
 		defer cmem.Free(stack)
 	}
-	if err := p.slices(stack, src, threads); err != nil {
+	if err := p.slices(context.Background(), stack, src, 0, in[0], threads); err != nil {
 		return err
 	}
 	clipAll := p.clip && p.separate < 0 && in != out
@@ -101,22 +104,26 @@ func (p *plan) run(dst []float32, src Source, lo, hi float32, threads int) error
 	})
 }
 
-// slices resamples every slice of the source's slowest axis to out[1] x out[2].
-func (plan *plan) slices(stack []float32, src Source, threads int) error {
+// slices resamples slices from first to before end of the source's slowest axis to out[1]
+// x out[2].
+func (plan *plan) slices(ctx context.Context, stack []float32, src Source, first, end, threads int) error {
 	p, q, p2, q2 := plan.in[1], plan.in[2], plan.out[1], plan.out[2]
 	if p == p2 && q == q2 {
-		return parallel.For(plan.in[0], threads, func(_, i int) error {
-			kernel.Load(stack[i*p*q:(i+1)*p*q], src.Plane(i), src.Affine)
+		return parallel.For(end-first, threads, func(_, i int) error {
+			kernel.Load(stack[i*p*q:(i+1)*p*q], src.Plane(first+i), src.Affine)
 			return nil
 		})
 	}
 	clipEach := plan.clip && plan.separate == 0
 	passP, passQ := plan.pass[1], plan.pass[2]
 	lend := newScratch(threads, max(p*q, p2*q, p*q2, p2*q2), passP, passQ)
-	return parallel.For(plan.in[0], threads, func(worker, i int) error {
+	return parallel.For(end-first, threads, func(worker, i int) error {
+		if ctx.Err() != nil {
+			return fault.New(fault.Cancelled, "cancelled")
+		}
 		s := lend(worker)
 		a, b := s.slices[0], s.slices[1]
-		plane := src.Plane(i)
+		plane := src.Plane(first + i)
 		// Both passes interpolate from row to row, over contiguous columns: first with
 		// the slice lying on its side (q x p), then upright.
 		if abs(plane.Stride[1]) > abs(plane.Stride[0]) {

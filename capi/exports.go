@@ -6,6 +6,7 @@ import "C"
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -54,12 +55,14 @@ func flareGoOpen(text **C.char, out *C.uint64_t, path *C.char, o *C.flare_open_o
 			Folds:      C.GoString(o.folds),
 			Checkpoint: C.GoString(o.checkpoint),
 			Runtime:    C.GoString(o.runtime),
+			Mode:       C.GoString(o.mode),
+			CacheDir:   C.GoString(o.cache_dir),
 		})
 		if err != nil {
 			return err
 		}
 		d := m.Describe()
-		stats := segment.Stats{Device: d.Device, Precision: d.Precision, Threads: d.Threads}
+		stats := segment.Stats{Device: d.Device, Precision: d.Precision, Threads: d.Threads, Mode: m.Mode(), Notes: []string{}}
 		stats.Seconds.Open = time.Since(start).Seconds()
 		*out = C.uint64_t(addModel(m, stats))
 		return nil
@@ -112,13 +115,12 @@ func flareGoSegment(text **C.char, labels unsafe.Pointer, labelsDType C.int32_t,
 		if err != nil {
 			return err
 		}
-		stats, err := c.model.Segment(c.ctx, in, out, segment.Options{
-			Mirror:        o.mirror != 0,
-			Postprocess:   o.postprocess != 0,
-			Probabilities: probabilities,
-			Previous:      previous,
-			Progress:      c.progress(o),
-		})
+		options, err := c.options(o)
+		if err != nil {
+			return err
+		}
+		options.Probabilities, options.Previous = probabilities, previous
+		stats, err := c.model.Segment(c.ctx, in, out, options)
 		if err != nil {
 			return err
 		}
@@ -136,13 +138,12 @@ func flareGoSegmentFile(text **C.char, model C.uint64_t, in, out *C.char, o *C.f
 		if o.previous != nil {
 			return segment.Errorf(segment.ErrArgument, "previous is set: flare_segment_file takes previous_path, flare_segment a buffer")
 		}
-		stats, err := c.model.SegmentFile(c.ctx, C.GoString(in), C.GoString(out), segment.Options{
-			Mirror:            o.mirror != 0,
-			Postprocess:       o.postprocess != 0,
-			ProbabilitiesFile: C.GoString(o.probabilities_path),
-			PreviousFile:      C.GoString(o.previous_path),
-			Progress:          c.progress(o),
-		})
+		options, err := c.options(o)
+		if err != nil {
+			return err
+		}
+		options.ProbabilitiesFile, options.PreviousFile = C.GoString(o.probabilities_path), C.GoString(o.previous_path)
+		stats, err := c.model.SegmentFile(c.ctx, C.GoString(in), C.GoString(out), options)
 		if err != nil {
 			return err
 		}
@@ -245,6 +246,32 @@ func wrapLabels(g volume.Geometry, data unsafe.Pointer, d volume.DType, bytes ui
 		return nil, err
 	}
 	return volume.Wrap(g, 1, d, unsafe.Slice((*byte)(data), need))
+}
+
+// maxROI bounds the labels of a region of interest: label files hold no more values.
+const maxROI = 65536
+
+// options returns what both functions that segment have in common.
+func (c *call) options(o *C.flare_segment_options) (segment.Options, error) {
+	options := segment.Options{
+		Mirror: o.mirror != 0, Postprocess: o.postprocess != 0, MaxMemory: int64(o.max_memory_bytes), Progress: c.progress(o),
+	}
+	if o.roi_count > maxROI || o.roi == nil && o.roi_count > 0 {
+		return options, segment.Errorf(segment.ErrArgument, "roi_count is %d with roi %v: expected at most %d labels, and NULL for none", o.roi_count, unsafe.Pointer(o.roi), maxROI)
+	}
+	for _, v := range unsafe.Slice(o.roi, o.roi_count) {
+		options.ROI = append(options.ROI, int(v))
+	}
+	if o.box != nil {
+		box := unsafe.Slice(o.box, 6)
+		if slices.Max(box) == 0 && slices.Min(box) == 0 { // Go's zero box means none
+			return options, segment.Errorf(segment.ErrArgument, "box is empty: %v", box)
+		}
+		for i := range 3 {
+			options.Box.Lo[i], options.Box.Hi[i] = int(box[i]), int(box[3+i])
+		}
+	}
+	return options, nil
 }
 
 // wrapProbabilities returns the caller's buffer for a model's probabilities on a

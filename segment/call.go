@@ -161,7 +161,7 @@ func (c *call) stats() Stats {
 			Export: c.seconds[phaseExport], Write: c.seconds[phaseWrite], Total: now.Sub(c.start).Seconds(),
 		},
 		Tiles: c.tiles, Skipped: c.skipped, PeakMemory: peakMemory(), Device: c.device, Precision: c.precision, Threads: c.threads,
-		Mode: c.model.mode(), Body: c.body, Notes: c.notes,
+		Mode: c.model.Mode(), Body: c.body, Notes: c.notes,
 	}
 }
 

@@ -104,8 +104,8 @@ func (m *Model) check(image, labels, previous *volume.Volume, probabilities []fl
 	return nil
 }
 
-// mode returns the mode in which the model was opened.
-func (m *Model) mode() string {
+// Mode returns the mode in which the model was opened: exact or fast.
+func (m *Model) Mode() string {
 	if m.parts[0].options.fast() {
 		return modeFast
 	}

@@ -144,6 +144,8 @@ struct OpenOptions {
     std::string checkpoint; // file in each fold_* folder
     std::string runtime;    // ONNX Runtime library or its folder
     std::int32_t threads = 0;
+    std::string mode;       // "exact" or "fast"
+    std::string cache_dir;  // folder that keeps prepared networks
 };
 
 // Progress of a call: fraction 0..1 and phase ("read", "preprocess", "network", "export",
@@ -181,6 +183,9 @@ struct SegmentOptions {
     std::string probabilities_path; // file to file: none, or a NIfTI file to write
     PreviousLabels previous;        // in memory, second stage of a cascade: the first's labels
     std::string previous_path;      // file to file: the same as a file
+    std::vector<std::int64_t> box;  // none, or x0, y0, z0, x1, y1, z1: voxels, half-open
+    std::vector<std::int32_t> roi;  // none, or the label values that are wanted
+    std::int64_t max_memory_bytes = 0; // 0, or a bound on the process's memory
 };
 
 // An open model. Movable, not copyable; a moved-from model is empty, and its functions throw
@@ -196,6 +201,8 @@ public:
         o.checkpoint = detail::or_null(options.checkpoint);
         o.runtime = detail::or_null(options.runtime);
         o.threads = options.threads;
+        o.mode = detail::or_null(options.mode);
+        o.cache_dir = detail::or_null(options.cache_dir);
         detail::check(flare_model_open(&handle_, path.c_str(), &o));
     }
 
@@ -297,6 +304,13 @@ private:
             options.previous_bytes = o.previous.bytes;
             options.previous_dtype = o.previous.dtype;
             options.previous_path = detail::or_null(o.previous_path);
+            if (!o.box.empty() && o.box.size() != 6)
+                throw Error(FLARE_ERR_ARGUMENT, "box has " + std::to_string(o.box.size()) +
+                                                    " numbers, expected x0, y0, z0, x1, y1, z1");
+            options.box = o.box.empty() ? nullptr : o.box.data();
+            options.roi = o.roi.empty() ? nullptr : o.roi.data();
+            options.roi_count = o.roi.size();
+            options.max_memory_bytes = o.max_memory_bytes;
         }
 
         static std::int32_t on_progress(double fraction, const char *phase, void *user) noexcept {

@@ -19,7 +19,12 @@ import (
 
 type segmentCommand struct {
 	Model         string `short:"m" required:"" placeholder:"MODEL" help:"A bundle (.onnx), an nnU-Net results folder, or a list of these (.json)."`
-	Device        string `short:"d" default:"auto" enum:"auto,cpu,ort,openvino,cuda" help:"What runs the network: ${enum}."`
+	Device        string `short:"d" default:"auto" help:"What runs the network: auto, cpu, openvino, ort, cuda, openvino:GPU."`
+	Mode          string `default:"exact" placeholder:"MODE" help:"exact: nnU-Net's labels; fast: bf16 or fp16 where the device has it, and no tiles of air."`
+	Cache         string `placeholder:"DIR" help:"A folder that keeps prepared networks for later opening."`
+	Box           string `placeholder:"X0,Y0,Z0,X1,Y1,Z1" help:"Look at this part of the image only: voxels, from the first to before the second corner."`
+	Roi           string `placeholder:"LABELS" help:"Only these labels (names or numbers, with commas between them): only tiles that can hold them run."`
+	MaxMemory     string `placeholder:"SIZE" help:"Refuse what would need more memory, such as 2GB or 1500MiB."`
 	Threads       int    `placeholder:"N" help:"Bound on the threads; one per core by default."`
 	Mirror        bool   `help:"Average over the mirror flips that the model was trained with: slower, often a little better."`
 	Postprocess   bool   `help:"Apply the post-processing that the model stores."`
@@ -47,7 +52,7 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 		return err
 	}
 	d.line("opening %s", c.Model)
-	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{Device: c.Device, Threads: c.Threads, Folds: c.Folds})
+	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{Device: c.Device, Threads: c.Threads, Folds: c.Folds, Mode: c.Mode, CacheDir: c.Cache})
 	if err != nil {
 		return err
 	}
@@ -59,12 +64,16 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 	}
 
 	done, failed := map[string]segment.Stats{}, map[string]string{}
+	options, err := c.options(model)
+	if err != nil {
+		return err
+	}
 	var first error
 	for _, k := range cases {
 		d.begin(k.name)
-		stats, err := model.SegmentFile(ctx, k.in, k.out, segment.Options{
-			Mirror: c.Mirror, Postprocess: c.Postprocess, PreviousFile: k.previous,
-			ProbabilitiesFile: c.Probabilities, Progress: d.progress})
+		o := options
+		o.PreviousFile, o.Progress = k.previous, d.progress
+		stats, err := model.SegmentFile(ctx, k.in, k.out, o)
 		d.end()
 		if err == nil {
 			done[k.name] = stats

@@ -92,7 +92,7 @@ func available(device string) error {
 	var err error
 	switch {
 	case device == CUDA:
-		err = cudaWorks()
+		err = cudaWorks(cudaProvider())
 	case onGPU(device):
 		err = intelGPUWorks()
 	}

@@ -77,9 +77,8 @@ func cudaProvider() string {
 	return file
 }
 
-// cudaWorks loads what the CUDA provider needs and asks the driver for a GPU.
-func cudaWorks() error {
-	file := cudaProvider()
+// cudaWorks loads what the CUDA provider in a file needs and asks the driver for a GPU.
+func cudaWorks(file string) error {
 	if file == "" {
 		return fmt.Errorf("the ONNX Runtime in %s has no CUDA provider (%s); ./build.sh --cuda fetches one that has", folder(), cudaProviderName)
 	}

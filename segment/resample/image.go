@@ -84,7 +84,7 @@ func (p *plan) run(dst []float32, src Source, lo, hi float32, threads int) error
 		return nil
 	case in[0] == out[0]:
 		return parallel.For(out[0], threads, func(_, z int) error {
-			clip(dst[z*n:(z+1)*n], lo, hi)
+			kernel.Clip(dst[z*n:(z+1)*n], lo, hi)
 			return nil
 		})
 	case z.order == 0:
@@ -98,7 +98,7 @@ func (p *plan) run(dst []float32, src Source, lo, hi float32, threads int) error
 		row := y * out[2]
 		z.rows(dst[row:], n, stack[row:], n, out[2], lend(worker))
 		for z := 0; clipAll && z < out[0]; z++ {
-			clip(dst[z*n+row:z*n+row+out[2]], lo, hi)
+			kernel.Clip(dst[z*n+row:z*n+row+out[2]], lo, hi)
 		}
 		return nil
 	})
@@ -150,25 +150,13 @@ func (plan *plan) slices(ctx context.Context, stack []float32, src Source, first
 			passP.rows(target, q2, a, q2, q2, s)
 		}
 		if clipEach {
-			clip(target, lo, hi)
+			kernel.Clip(target, lo, hi)
 		}
 		return nil
 	})
 }
 
 // Extremes returns the smallest and the largest of some values.
-func Extremes(s []float32) (lo, hi float32) {
-	lo, hi = s[0], s[0]
-	for _, v := range s {
-		lo, hi = min(lo, v), max(hi, v)
-	}
-	return lo, hi
-}
-
-func clip(s []float32, lo, hi float32) {
-	for i, v := range s {
-		s[i] = min(max(v, lo), hi)
-	}
-}
+func Extremes(s []float32) (lo, hi float32) { return kernel.Extremes(s) }
 
 func abs(i int) int { return max(i, -i) }

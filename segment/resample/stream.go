@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/internal/parallel"
 )
 
@@ -146,7 +147,7 @@ func (s *Stream) block(ctx context.Context, dst [][]float32) error {
 		for j, plane := range dst {
 			line := lines[j*columns : (j+1)*columns]
 			if s.clipAll {
-				clip(line, s.lo, s.hi)
+				kernel.Clip(line, s.lo, s.hi)
 			}
 			copy(plane[row:], line)
 		}

@@ -43,6 +43,8 @@ class OpenOptions(_Sized):
         ("runtime", c_char_p),
         ("threads", c_int32),
         ("reserved", c_int32),
+        ("mode", c_char_p),
+        ("cache_dir", c_char_p),
     ]
 
 
@@ -74,6 +76,10 @@ class SegmentOptions(_Sized):
         ("previous_path", c_char_p),
         ("previous_dtype", c_int32),
         ("reserved", c_int32),
+        ("box", c_void_p),
+        ("roi", c_void_p),
+        ("roi_count", c_size_t),
+        ("max_memory_bytes", c_int64),
     ]
 
 

@@ -1,0 +1,190 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/testenv"
+)
+
+// Each slot keeps what was put into it while another one runs.
+func TestSlots(t *testing.T) {
+	c := golden(t, "plain3d")
+	for _, device := range []string{OpenVINO, ORT} {
+		s, err := Open([]Network{network(t, c)}, Options{Device: device, Threads: 2, Slots: 2, Runtime: testenv.Runtime(t)})
+		require.NoError(t, err)
+		require.Len(t, s.Inputs, 2)
+		require.Len(t, s.Outputs, 2)
+		copy(s.Inputs[0], c.Input.Data)
+		for range 3 {
+			var other sync.WaitGroup
+			other.Add(1)
+			go func() {
+				defer other.Done()
+				for i, v := range c.Input.Data {
+					s.Inputs[1][i] = -v
+				}
+				clear(s.Outputs[1])
+			}()
+			require.NoError(t, s.Run(context.Background(), 0, 0))
+			other.Wait()
+			require.NoError(t, s.Run(context.Background(), 0, 1))
+			assert.Less(t, largestError(s.Outputs[0], c.Output.Data), 1e-5, device)
+			assert.Greater(t, largestError(s.Outputs[1], c.Output.Data), 1e-2, "%s: another input", device)
+			for i, v := range c.Input.Data {
+				s.Inputs[1][i] = v
+			}
+			require.NoError(t, s.Run(context.Background(), 0, 1))
+			assert.Equal(t, s.Outputs[0], s.Outputs[1], device)
+		}
+		s.Close()
+	}
+	assert.Zero(t, cmem.Live())
+}
+
+func TestThreads(t *testing.T) {
+	all := Threads(0)
+	assert.Positive(t, all)
+	assert.Equal(t, 1, Threads(1))
+	assert.Equal(t, all, Threads(10000))
+	c := golden(t, "plain3d")
+	for _, n := range []int{0, 1, 10000} {
+		for _, device := range []string{OpenVINO, ORT} {
+			out, s := run(t, Options{Device: device, Threads: n}, c.Input.Data, network(t, c))
+			assert.Equal(t, Threads(n), s.Threads)
+			assert.Less(t, largestError(out, c.Output.Data), 1e-5)
+		}
+	}
+}
+
+// Sessions in several goroutines give what each gives alone.
+func TestSessionsSideBySide(t *testing.T) {
+	c := golden(t, "residual3d")
+	n := network(t, c)
+	want, _ := run(t, Options{Device: OpenVINO, Threads: 1}, c.Input.Data, n)
+	var all sync.WaitGroup
+	for _, device := range []string{OpenVINO, OpenVINO, ORT} {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			s, err := Open([]Network{n}, Options{Device: device, Threads: 1, Runtime: testenv.Runtime(t)})
+			if !assert.NoError(t, err) {
+				return
+			}
+			defer s.Close()
+			copy(s.Inputs[0], c.Input.Data)
+			for range 10 {
+				assert.NoError(t, s.Run(context.Background(), 0, 0))
+				assert.Less(t, largestError(s.Outputs[0], want), 1e-5, device)
+			}
+		}()
+	}
+	all.Wait()
+}
+
+// A host's cores are its own between calls: no thread of the runtime waits busily.
+func TestNothingSpins(t *testing.T) {
+	c := golden(t, "plain3d")
+	for _, device := range []string{OpenVINO, ORT} {
+		s, err := Open([]Network{network(t, c)}, Options{Device: device, Threads: 2, Runtime: testenv.Runtime(t)})
+		require.NoError(t, err)
+		for range 5 {
+			require.NoError(t, s.Run(context.Background(), 0, 0))
+		}
+		before := processorTime(t)
+		time.Sleep(500 * time.Millisecond)
+		assert.Less(t, processorTime(t)-before, 200*time.Millisecond, "processor time of the idle process in 500 ms; a spinning thread takes all of them")
+		s.Close()
+	}
+}
+
+func processorTime(t *testing.T) time.Duration {
+	var u syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// fast tells what it computes in, and exact mode is not touched by it.
+func TestFast(t *testing.T) {
+	c := golden(t, "residual3d")
+	n := network(t, c)
+	exact, s := run(t, Options{Device: OpenVINO, Threads: 2}, c.Input.Data, n)
+	assert.Equal(t, "fp32", s.Precision)
+	assert.Empty(t, s.Notes)
+
+	fast, err := Open([]Network{n}, Options{Device: OpenVINO, Threads: 2, Fast: true, Runtime: testenv.Runtime(t)})
+	require.NoError(t, err)
+	defer fast.Close()
+	copy(fast.Inputs[0], c.Input.Data)
+	require.NoError(t, fast.Run(context.Background(), 0, 0))
+	difference := largestError(fast.Outputs[0], exact)
+	if bfloat16() {
+		assert.Equal(t, "bf16", fast.Precision)
+		assert.Empty(t, fast.Notes)
+		assert.Greater(t, difference, 1e-4, "bf16 keeps 8 bits")
+		assert.Less(t, difference, 5e-2)
+	} else {
+		assert.Equal(t, "fp32", fast.Precision)
+		assert.Len(t, fast.Notes, 1)
+		assert.Contains(t, fast.Notes[0], "no bf16 units")
+		assert.Less(t, difference, 1e-6)
+	}
+	again, s := run(t, Options{Device: OpenVINO, Threads: 2}, c.Input.Data, n)
+	assert.Equal(t, "fp32", s.Precision)
+	assert.Equal(t, exact, again, "a fast session that is open has no part in an exact one")
+
+	out, s := run(t, Options{Device: ORT, Threads: 2, Fast: true}, c.Input.Data, n)
+	assert.Equal(t, "fp32", s.Precision)
+	assert.Len(t, s.Notes, 1)
+	assert.Less(t, largestError(out, c.Output.Data), 1e-5)
+}
+
+func TestFinite(t *testing.T) {
+	logits := make([]float32, 3*5000)
+	assert.True(t, finite(logits))
+	assert.True(t, finite(nil))
+	inf := float32(3e38)
+	for i := range 5000 {
+		logits[5000+i] = inf * 10
+	}
+	assert.False(t, finite(logits), "a channel of infinities")
+	for i := range 5000 {
+		logits[5000+i] = logits[5000+i] - logits[5000+i]
+	}
+	assert.False(t, finite(logits), "a channel of NaN")
+}
+
+// The texts are ONNX Runtime's own, from its issues and from this project's runs.
+func TestRuntimeError(t *testing.T) {
+	for _, c := range []struct {
+		text, want string
+		kind       fault.Kind
+	}{
+		{"Error running network: Non-zero status code returned while running ReduceSum node. Name:'x' Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:376 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*, bool, onnxruntime::WaitNotificationFn) Failed to allocate memory for requested buffer of size 939524096",
+			"of size 939524096", fault.Memory},
+		{"Non-zero status code returned while running Conv node. Name:'c' Status Message: Available memory of 1048576 is smaller than requested bytes of 83886080", "83886080", fault.Memory},
+		{"std::bad_alloc", "std::bad_alloc", fault.Memory},
+		{"/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:121 std::conditional_t<...> CUDA failure 2: out of memory ; GPU=0 ; hostname=h ; file=/onnxruntime_src/x.cc ; line=47 ; expr=cudaMalloc((void**)&p, size);", "device cuda failed: CUDA failure 2: out of memory", fault.Memory},
+		{"CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; hostname=h ; file=x.cc ; line=168 ; expr=cublasCreate(&cublas_handle_);", "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", fault.Memory},
+		{"[ONNXRuntimeError] : 1 : FAIL : CUDA failure 719: unspecified launch failure ; GPU=0 ; hostname=h ; file=gpu_data_transfer.cc ; line=73 ; expr=cudaMemcpyAsync(...);", "device cuda failed: CUDA failure 719: unspecified launch failure", fault.Device},
+		{"CUDA failure 999: unknown error ; GPU=32766 ; hostname=h ; expr=cudaSetDevice(info_.device_id);", "CUDA failure 999: unknown error", fault.Device},
+		{"CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; GPU=-1 ; hostname=h ; file=x.cc ; line=334 ; expr=cudaSetDevice(info_.device_id);", "CUDA failure 35: CUDA driver version", fault.Device},
+		{"Non-zero status code returned while running Conv node. Name:'Conv_0' Status Message: CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED ; GPU=0 ; hostname=h ; file=conv.cc ; line=483 ; expr=s_.cudnn_fe_graph->execute(...);", "CUDNN_FE failure 11: CUDNN_BACKEND_API_FAILED", fault.Device},
+		{"This is an invalid model. In Node, (\"x\", Foo, \"\", -1) : no Op registered for Foo\nwith domain_version of 17", "Op registered for Foo", fault.Model},
+	} {
+		err := runtimeError(fault.Model, "device %s failed: %s", "cuda", errors.New(c.text))
+		assert.Equal(t, c.kind, fault.KindOf(err), c.text)
+		assert.ErrorContains(t, err, c.want)
+		assert.NotContains(t, err.Error(), "hostname", "nothing of the machine")
+		assert.NotContains(t, err.Error(), "\n")
+	}
+}

@@ -77,6 +77,8 @@ int main(int argc, char **argv)
     FIELD(flare_open_options, runtime);
     FIELD(flare_open_options, threads);
     FIELD(flare_open_options, reserved);
+    FIELD(flare_open_options, mode);
+    FIELD(flare_open_options, cache_dir);
 
     SIZE(flare_volume);
     FIELD(flare_volume, struct_size);
@@ -102,6 +104,10 @@ int main(int argc, char **argv)
     FIELD(flare_segment_options, previous_path);
     FIELD(flare_segment_options, previous_dtype);
     FIELD(flare_segment_options, reserved);
+    FIELD(flare_segment_options, box);
+    FIELD(flare_segment_options, roi);
+    FIELD(flare_segment_options, roi_count);
+    FIELD(flare_segment_options, max_memory_bytes);
 
     SIZE(flare_convert_options);
     FIELD(flare_convert_options, struct_size);

@@ -19,7 +19,7 @@ import (
 
 type segmentCommand struct {
 	Model         string `short:"m" required:"" placeholder:"MODEL" help:"A bundle (.onnx), an nnU-Net results folder, or a list of these (.json)."`
-	Device        string `short:"d" default:"auto" help:"What runs the network: auto, cpu, openvino, ort, cuda, openvino:GPU."`
+	Device        string `short:"d" default:"auto" enum:"auto,cpu,ort,openvino,openvino:GPU,cuda" help:"What runs the network: ${enum}."`
 	Mode          string `default:"exact" placeholder:"MODE" help:"exact: nnU-Net's labels; fast: bf16 or fp16 where the device has it, and no tiles of air."`
 	Cache         string `placeholder:"DIR" help:"A folder that keeps prepared networks for later opening."`
 	Box           string `placeholder:"X0,Y0,Z0,X1,Y1,Z1" help:"Look at this part of the image only: voxels, from the first to before the second corner."`

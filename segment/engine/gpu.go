@@ -82,7 +82,11 @@ func cudaWorks(file string) error {
 	if file == "" {
 		return fmt.Errorf("the ONNX Runtime in %s has no CUDA provider (%s); ./build.sh --cuda fetches one that has", folder(), cudaProviderName)
 	}
-	if missing := loadNeeded(file); len(missing) > 0 {
+	missing, err := loadNeeded(file)
+	if err != nil {
+		return fmt.Errorf("%s is not a library: %w", file, err)
+	}
+	if len(missing) > 0 {
 		return fmt.Errorf("%s needs %s, which is neither beside it nor on the system; ./build.sh --cuda fetches CUDA's libraries",
 			cudaProviderName, strings.Join(missing, ", "))
 	}
@@ -105,15 +109,15 @@ func cudaWorks(file string) error {
 
 // loadNeeded loads the CUDA libraries that a provider needs from where they may lie, as
 // the provider itself only looks in the system's folders. It returns those not found.
-func loadNeeded(provider string) (missing []string) {
+func loadNeeded(provider string) (missing []string, err error) {
 	f, err := elf.Open(provider)
 	if err != nil {
-		return []string{err.Error()}
+		return nil, err
 	}
 	defer f.Close()
 	needed, err := f.ImportedLibraries()
 	if err != nil {
-		return []string{err.Error()}
+		return nil, err
 	}
 	dir := filepath.Dir(provider)
 	// cuDNN compiles with this one when it runs.
@@ -140,7 +144,7 @@ func loadNeeded(provider string) (missing []string) {
 			missing = append(missing, name)
 		}
 	}
-	return missing
+	return missing, nil
 }
 
 func loads(library string) bool {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -57,11 +58,10 @@ func newProvider(device string, o Options) (p *provider, err error) {
 	}
 	if err != nil {
 		p.options.Destroy()
-		text := firstLine(err)
-		if onGPU(device) && strings.Contains(text, "Failed to load shared library") {
-			text = "the provider does not find the device"
+		if onGPU(device) && strings.Contains(err.Error(), "Failed to load shared library") {
+			err = errors.New("the provider does not find it")
 		}
-		return nil, fault.New(fault.Device, "device %s is not available: %s", device, text)
+		return nil, runtimeError(fault.Device, "device %s is not available: %s", device, err)
 	}
 	return p, nil
 }
@@ -98,7 +98,6 @@ func (p *provider) openVINO(device string, o Options) map[string]string {
 // (onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html).
 func cudaOptions(o Options) map[string]string {
 	options := map[string]string{
-		"device_id": "0",
 		// cuDNN's best guess by its heuristics. Trying all algorithms costs seconds at
 		// the first tile; the default takes a fall-back that is up to four times slower.
 		"cudnn_conv_algo_search":    "HEURISTIC",

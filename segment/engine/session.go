@@ -320,6 +320,7 @@ func (s *Session) Close() {
 		cmem.Free(data)
 	}
 	*s = Session{}
+	trim()
 }
 
 func elements(shape []int64) int {

@@ -255,7 +255,7 @@ def test_options_and_texts() -> None:
     with flare.Model("é", "ort", 3, "0,1", checkpoint="best.pth", runtime="/r") as model:
         assert model.describe()["task"] == "café"
         got = model.stats
-        assert got.pop("struct_size") == 48
+        assert got.pop("struct_size") == 64
         assert got == {
             "device": "ort",
             "threads": 3,

@@ -116,11 +116,53 @@ def test_file_gives_the_same(model: flare.Model, ct: Any, tmp_path: Path, direct
 def test_stats(model: flare.Model, ct: Any) -> None:
     model.segment(ct, SPACING)
     stats = model.stats
-    assert set(stats) == {"seconds", "tiles", "peak_memory_bytes", "device", "precision", "threads"}
+    assert set(stats) == {
+        "seconds", "tiles", "tiles_skipped", "peak_memory_bytes", "device", "precision", "threads",
+        "mode", "body", "notes",
+    }  # fmt: skip
+    assert (stats["mode"], stats["precision"], stats["body"]) == ("exact", "fp32", 1)
+    assert stats["notes"] == [] and stats["tiles_skipped"] == 0
     phases = {"open", "read", "preprocess", "network", "export", "write", "total"}
     assert set(stats["seconds"]) == phases
     assert 0 < stats["seconds"]["network"] <= stats["seconds"]["total"]
     assert stats["tiles"] >= 1 and stats["threads"] == 2 and stats["peak_memory_bytes"] > 1e6
+
+
+def test_bounds(model: flare.Model, ct: Any) -> None:
+    z, y, x = ct.shape
+    whole = model.segment(ct, SPACING)
+    part = model.segment(ct, SPACING, box=(2, 3, 4, x - 5, y, z - 1))
+    assert (part[4:-1, 3:, 2:-5] == whole[4:-1, 3:, 2:-5]).all()
+    part[4:-1, 3:, 2:-5] = 0
+    assert not part.any()
+    organ = int(whole.max())
+    assert organ > 0
+    only = model.segment(ct, SPACING, roi=[organ])
+    assert set(np.unique(only)) <= {0, organ}
+    assert model.stats["notes"]
+    for bad, text in [
+        ({"box": (0, 0, 0, x + 1, y, z)}, "box from"),
+        ({"box": (0, 0, 0, 0, 0, 0)}, "box is empty"),
+        ({"box": (1, 2, 3)}, "3 numbers"),
+        ({"roi": [99]}, "no label 99"),
+        ({"roi": [2**40]}, "roi holds"),
+        ({"max_memory_bytes": -1}, "max_memory_bytes is -1"),
+    ]:
+        with pytest.raises(flare.ArgumentError, match=text):
+            model.segment(ct, SPACING, **bad)
+    with pytest.raises(flare.OutOfMemoryError, match="needs [0-9]+ bytes"):
+        model.segment(ct, SPACING, max_memory_bytes=1000)
+
+
+def test_fast(model_path: Path, model: flare.Model, ct: Any, tmp_path: Path) -> None:
+    with pytest.raises(flare.ArgumentError, match="mode \"nonsense\" is not one of exact, fast"):
+        flare.Model(model_path, mode="nonsense")
+    whole = model.segment(ct, SPACING)
+    for _ in range(2):
+        with flare.Model(model_path, threads=2, mode="fast", cache_dir=tmp_path / "cache") as fast:
+            labels = fast.segment(ct, SPACING)
+            assert fast.stats["mode"] == "fast" and fast.stats["precision"] in ("fp32", "bf16")
+        assert (labels != whole).mean() < 0.02
 
 
 @pytest.mark.parametrize("how", ["cancel", "interrupt", "answer", "raise", "close"])

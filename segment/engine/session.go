@@ -138,7 +138,7 @@ func open(networks []Network, device string, o Options) (s *Session, err error) 
 
 // buffer makes a tensor over C memory of its own.
 func buffer(shape []int64) ([]float32, ort.Value, error) {
-	data, err := cmem.AllocZero[float32](elements(shape))
+	data, err := cmem.Alloc[float32](elements(shape))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,7 +13,9 @@ usage() {
 	cat <<-'END'
 		usage: ./build.sh [COMMAND]
 
-		  build                the library, the command line, CMake and pkg-config files (default)
+		  build [--cuda]       the library, the command line, CMake and pkg-config files (default);
+		        [--intel-gpu]  with an ONNX Runtime for NVIDIA GPUs (4 GB while it is fetched), with
+		                       OpenVINO's part for Intel GPUs
 		  demo [CT MODEL]      segments a synthetic CT, or yours, and shows what came out
 		  test                 builds, then runs every test
 		  bench [--help | ..]  seconds by phase, peak memory, nnU-Net beside it; limits
@@ -82,32 +84,75 @@ say() { printf '%-8s %s\n' "$1" "$2"; }
 
 # ------------------------------------------------------------------- building ---
 
-# Fetches ONNX Runtime once. The stamp is the last thing written before the folder
-# gets its name, so an interrupted fetch is begun again.
-fetch_runtime() {
-	local runtime=build/lib/flare-runtime
-	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$package $hash $libraries" ]; then return; fi
+# fetch_wheel FOLDER PACKAGE HASH TAG PATTERN..: puts the files of a Python package whose
+# names match into the folder.
+fetch_wheel() {
+	local folder=$1 package=$2 hash=$3 tag=$4
+	shift 4
 	say runtime "fetching $package"
-	mkdir -p "$work/lib" build/lib
 	echo "$package --hash=sha256:$hash" >"$work/requirements.txt"
 	"$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
 		--implementation cp --python-version 311 --abi cp311 --platform "$tag" \
 		--require-hashes -r "$work/requirements.txt" -d "$work" ||
 		fail "pip could not fetch $package; see above. (A hash that differs means that the file is not the one expected: do not use it.)"
-	"$python" - "$work"/*.whl "$work/lib" "$libraries" <<-'END'
+	"$python" - "$work"/*.whl "$folder" "$@" <<-'END'
 		import fnmatch, os, shutil, sys, zipfile
-		wheel, folder, wanted = zipfile.ZipFile(sys.argv[1]), sys.argv[2], sys.argv[3].split()
-		for pattern in wanted + ["LICENSE", "ThirdPartyNotices.txt"]:
+		wheel, folder, wanted = zipfile.ZipFile(sys.argv[1]), sys.argv[2], sys.argv[3:]
+		for pattern in wanted:
 		    found = [n for n in wheel.namelist() if fnmatch.fnmatch(n.rsplit("/", 1)[-1], pattern)]
 		    if not found:
 		        sys.exit(f"build.sh: {sys.argv[1]} holds no {pattern}")
 		    for name in found:
-		        with wheel.open(name) as src, open(os.path.join(folder, os.path.basename(name)), "wb") as dst:
+		        base = os.path.basename(name)
+		        if base == "License.txt": # each of NVIDIA's packages has its own
+		            base = os.path.basename(sys.argv[1]).split("-")[0] + "-" + base
+		        with wheel.open(name) as src, open(os.path.join(folder, base), "wb") as dst:
 		            shutil.copyfileobj(src, dst)
 	END
+	rm -f "$work"/*.whl
+}
+
+# Fetches ONNX Runtime once. The stamp is the last thing written before the folder
+# gets its name, so an interrupted fetch is begun again.
+fetch_runtime() {
+	local runtime=build/lib/flare-runtime
+	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$package $hash $libraries" ]; then return; fi
+	mkdir -p "$work/lib" build/lib
+	# shellcheck disable=SC2086 # patterns, one word each
+	(set -f && fetch_wheel "$work/lib" $package $hash $tag $libraries LICENSE ThirdPartyNotices.txt)
 	echo "$package $hash $libraries" >"$work/lib/.fetched"
-	rm -rf $runtime "$work"/*.whl
+	rm -rf $runtime
 	mv "$work/lib" $runtime
+}
+
+# The runtime for NVIDIA GPUs: the same ONNX Runtime built with CUDA, CUDA's libraries as
+# NVIDIA packs them for Python (2.5 GB), and OpenVINO from the runtime above, so that it
+# runs on processors as well. package, hash, files.
+cuda_packages='
+onnxruntime-gpu==1.24.1 ac4bfc90c376516b13d709764ab257e4e3d78639bf6a2ccfc826e9db4a5c7ddf libonnxruntime.so.* libonnxruntime_providers_shared.so libonnxruntime_providers_cuda.so LICENSE ThirdPartyNotices.txt
+nvidia-cuda-runtime-cu12==12.8.90 adade8dcbd0edf427b7204d480d6066d33902cab2a4707dcfc48a2d0fd44ab90 libcudart.so.12 License.txt
+nvidia-cublas-cu12==12.8.4.1 8ac4e771d5a348c551b2a426eda6193c19aa630236b418086020df5ba9667142 libcublas.so.12 libcublasLt.so.12 License.txt
+nvidia-cufft-cu12==11.3.3.83 4d2dd21ec0b88cf61b62e6b43564355e5222e4a3fb394cac0db101f2dd0d4f74 libcufft.so.11 License.txt
+nvidia-curand-cu12==10.3.9.90 b32331d4f4df5d6eefa0554c565b626c7216f87a06a4f56fab27c3b68a830ec9 libcurand.so.10 License.txt
+nvidia-nvjitlink-cu12==12.8.93 81ff63371a7ebd6e6451970684f916be2eab07321b73c9d244dc2b4da7f73b88 libnvJitLink.so.12 License.txt
+nvidia-cuda-nvrtc-cu12==12.8.93 a7756528852ef889772a84c6cd89d41dfa74667e24cca16bb31f8f061e3e9994 libnvrtc.so.12 libnvrtc-builtins.so.12.8 License.txt
+nvidia-cudnn-cu12==9.10.2.21 949452be657fa16687d0930933f032835951ef0892b37d2d53824d1a84dc97a8 libcudnn*.so.9 License.txt'
+
+fetch_cuda() {
+	local runtime=build/lib/flare-runtime-cuda stamp="$cuda_packages $package $libraries" line file
+	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$stamp" ]; then return; fi
+	[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || fail "--cuda is for Linux on x86-64"
+	mkdir -p "$work/cuda" build/lib
+	while read -r line; do
+		# shellcheck disable=SC2086
+		[ -z "$line" ] || (set -f && set -- $line && fetch_wheel "$work/cuda" "$1" "$2" manylinux_2_28_x86_64 "${@:3}")
+	done <<<"$cuda_packages"
+	for file in build/lib/flare-runtime/lib*; do
+		[ -e "$work/cuda/${file##*/}" ] || ln "$file" "$work/cuda/" 2>/dev/null || cp "$file" "$work/cuda/"
+	done
+	echo "$stamp" >"$work/cuda/.fetched"
+	rm -rf $runtime
+	mv "$work/cuda" $runtime
 }
 
 # The same bytes come out wherever the source lies: no paths, no debug information.
@@ -150,11 +195,22 @@ build_packages() {
 	sed "s/@VERSION@/$version/g" bindings/cpp/libflare.pc.in >build/lib/pkgconfig/libflare.pc
 }
 
+# build [--cuda] [--intel-gpu]
 build() {
+	local cuda='' option
 	choose_platform
+	for option in "$@"; do
+		case $option in
+		--cuda) cuda=yes ;;
+		# Not by default: with it OpenVINO looks for GPUs whenever a model is opened.
+		--intel-gpu) libraries+=' libopenvino_intel_gpu_plugin.so' ;;
+		*) fail "build does not know $option" ;;
+		esac
+	done
 	check_tools
 	export CGO_ENABLED=1 CGO_CFLAGS="-O3 -g0" CGO_CXXFLAGS="-O3 -g0"
 	fetch_runtime
+	[ -z "$cuda" ] || fetch_cuda
 	build_program flare ./examples/flare
 	build_library build/lib
 	build_packages
@@ -249,10 +305,12 @@ run_tests() {
 	step "README's snippets" build/test/venv/bin/python examples/readme/test.py "$FLARE_TEST_MODEL"
 }
 
-command=${1:-build}
-[ $# -eq 0 ] || shift
+case ${1:-} in
+'' | --cuda | --intel-gpu) command=build ;; # the default, with its options
+*) command=$1 && shift ;;
+esac
 case $command in
-build) build ;;
+build) build "$@" ;;
 demo) demo "$@" ;;
 test) run_tests ;;
 bench) bench "$@" ;;

@@ -265,8 +265,7 @@ FLARE_API flare_status flare_segment_file(flare_model *model, const char *in_pat
                                           const flare_segment_options *options);
 
 /* Cancels the calls that are running or waiting on the model; they return
- * FLARE_ERR_CANCELLED within the time of one network tile, or when preprocessing ends, if that
- * is in progress; reading and writing stop at once. Returns at once, from any thread. */
+ * FLARE_ERR_CANCELLED within the time of one network tile. Returns at once, from any thread. */
 FLARE_API flare_status flare_cancel(flare_model *model);
 
 /* Statistics of the model's last successful call as JSON (caller frees):

@@ -39,7 +39,7 @@ type OpenOptions struct {
 	Device     string // "auto" or "" , "cpu", "openvino", "ort", "cuda"
 	Threads    int    // bound on the threads of a call; 0: one per core
 	Folds      string // "all" or "", or a list such as "0,1"
-	Checkpoint string // of a folder: file in each fold_*; "": checkpoint_final.pth
+	Checkpoint string // of a folder only: file in each fold_*; "": checkpoint_final.pth
 	Runtime    string // ONNX Runtime library or its folder; "": search
 
 	// Mode is "exact" (or ""): float32, nnU-Net's labels; or "fast": bfloat16 where the

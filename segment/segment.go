@@ -124,8 +124,7 @@ func (m *Model) Close() {
 // Segment labels image into labels: a volume of the same size with one channel,
 // Uint8 or (needed for labels above 255) Uint16. The call waits for others on the
 // same model. After an error the content of labels is undefined; the model stays
-// usable. Cancelling ctx ends the call within one network tile, or with the end of the
-// phase in progress: reading, preprocessing and writing are not interrupted.
+// usable. Cancelling ctx ends the call within one network tile, in every phase.
 func (m *Model) Segment(ctx context.Context, image, labels *volume.Volume, o Options) (Stats, error) {
 	c, err := m.begin(ctx, o)
 	if err != nil {

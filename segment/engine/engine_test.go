@@ -158,10 +158,12 @@ func TestFind(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, file, found, "the fullest name in the folder that the variable names")
 
-	// Beside a library: in flare-runtime, then in its folder, then across to ../lib.
+	// Beside a library: in flare-runtime-cuda and flare-runtime, then in its folder, then
+	// across to ../lib.
 	lib := put("prefix/lib/libflare.so.1")
 	places := beside(lib)
-	assert.Equal(t, filepath.Join(dir, "prefix/lib/flare-runtime"), places[0])
+	assert.Equal(t, filepath.Join(dir, "prefix/lib/flare-runtime-cuda"), places[0])
+	assert.Equal(t, filepath.Join(dir, "prefix/lib/flare-runtime"), places[1])
 	assert.Equal(t, filepath.Join(dir, "prefix/lib"), places[1])
 	link := filepath.Join(dir, "link.so")
 	require.NoError(t, os.Symlink(lib, link))

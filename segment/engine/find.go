@@ -74,7 +74,7 @@ func ownFile() string {
 func beside(file string) []string {
 	var places []string
 	add := func(dir string) {
-		for _, p := range []string{"flare-runtime", ".", "../lib/flare-runtime", "../lib"} {
+		for _, p := range []string{"flare-runtime-cuda", "flare-runtime", ".", "../lib/flare-runtime-cuda", "../lib/flare-runtime", "../lib"} {
 			if p = filepath.Join(dir, p); !slices.Contains(places, p) {
 				places = append(places, p)
 			}

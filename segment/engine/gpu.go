@@ -156,7 +156,7 @@ func loads(library string) bool {
 // intelGPUWorks looks for the plugin and for OpenCL, through which it works.
 func intelGPUWorks() error {
 	if _, err := os.Stat(filepath.Join(folder(), intelGPUPlugin)); err != nil {
-		return fmt.Errorf("the ONNX Runtime in %s has no OpenVINO plugin for Intel GPUs (%s)", folder(), intelGPUPlugin)
+		return fmt.Errorf("the ONNX Runtime in %s has no OpenVINO plugin for Intel GPUs (%s); ./build.sh --intel-gpu fetches it", folder(), intelGPUPlugin)
 	}
 	var text *C.char
 	switch n := C.opencl_platforms(&text); {

@@ -127,6 +127,9 @@ func (d *Dataset) parseLabels(o object) {
 		var values []int
 		if one, ok := wholeNumber(raw.fields[name], 0, maxLabel); ok {
 			values = []int{one}
+		} else if raw.fields[name][0] != '[' {
+			raw.wrong(fault.Format, name, fmt.Sprintf("a whole number from 0 to %d, or for a region a list of them", maxLabel))
+			continue
 		} else if values = raw.integers(name, 0, 0, maxLabel); values == nil {
 			continue
 		}
@@ -148,10 +151,13 @@ func (d *Dataset) check(o object) {
 	}
 	all := d.Values()
 	for i, v := range all {
-		if v != i {
-			o.rep.add(fault.Model, "key \"labels\": values must be consecutive from 0, but %d is followed by %d", i-1, v)
-			break
+		if v == i {
+			continue
 		}
+		if i > 0 { // else background is wrong, as said above
+			o.rep.add(fault.Model, "key \"labels\": values must be consecutive from 0, but %d is followed by %d", i-1, v)
+		}
+		break
 	}
 	if d.IgnoreLabel >= 0 && d.IgnoreLabel != len(all) {
 		o.rep.add(fault.Model, "key \"labels\": ignore is %d, expected %d, one above the highest label", d.IgnoreLabel, len(all))

@@ -50,7 +50,7 @@ func TestDatasetErrors(t *testing.T) {
 		"ignore in between": {`{"background": 0, "ignore": 1, "a": 2}`, fault.Model, "followed by 2"},
 		"ignore too high":   {`{"background": 0, "a": 1, "ignore": 3}`, fault.Model, "ignore is 3"},
 		"ignore is a list":  {`{"background": 0, "a": 1, "ignore": [2]}`, fault.Format, "ignore"},
-		"text":              {`{"background": 0, "a": "one"}`, fault.Format, `"one"`},
+		"text":              {`{"background": 0, "a": "one"}`, fault.Format, `"one", expected a whole number from 0 to 65535, or for a region a list of them`},
 		"negative":          {`{"background": 0, "a": -1}`, fault.Format, "-1"},
 		"half":              {`{"background": 0, "a": 1.5}`, fault.Format, "1.5"},
 		"list":              {`[]`, fault.Format, "an object"},
@@ -65,7 +65,9 @@ func TestDatasetErrors(t *testing.T) {
 		require.Contains(t, err.Error(), test.says, name)
 		require.Contains(t, err.Error(), "some/dataset.json", name)
 	}
-	_, err := ParseDataset([]byte(`{"channel_names": {}, "labels": {"background": 0}}`), "d")
+	_, err := ParseDataset([]byte(`{"channel_names": {"0": "CT"}, "labels": {"liver": 1}}`), "d")
+	require.EqualError(t, err, `d: key "labels" lacks "background": 0`)
+	_, err = ParseDataset([]byte(`{"channel_names": {}, "labels": {"background": 0}}`), "d")
 	require.Equal(t, fault.Format, fault.KindOf(err))
 	_, err = ParseDataset([]byte(`{"channel_names": {"CT": "0"}, "labels": {"background": 0}}`), "d")
 	require.Equal(t, fault.Format, fault.KindOf(err))

@@ -97,7 +97,7 @@ func scanView(ctx context.Context, s *resample.Source, threads int) (scan, error
 		sum, sum2, bad = sum+p.Sum, sum2+p.Sum2, bad+p.Bad
 	}
 	if bad > 0 {
-		return r, fault.New(fault.Argument, "%d of the image's voxels are NaN or infinite; replace them (by air, -1000, in a CT) before segmenting", bad)
+		return r, fault.New(fault.Argument, "%d of the image's voxels are NaN, infinite or too large for float32; replace them (by air, -1000, in a CT) before segmenting", bad)
 	}
 	n := float64(s.View.Voxels())
 	r.mean = shift + sum/n

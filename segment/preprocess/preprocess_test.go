@@ -126,7 +126,7 @@ func TestRunRefuses(t *testing.T) {
 			image := newImage(t, d, []int{1, 2, 2, 2}, [3]float64{1, 1, 1}, []float32{1, 2, 3, 4, 5, 6, float32(bad), 8})
 			_, err := run(t, image, nil, config, 1)
 			assert.Equal(t, fault.Argument, fault.KindOf(err), "%s %g", name, bad)
-			assert.ErrorContains(t, err, "1 of the image's voxels are NaN or infinite")
+			assert.ErrorContains(t, err, "1 of the image's voxels are NaN, infinite or too large for float32")
 		}
 	}
 	image := newImage(t, volume.Int16, []int{2, 2, 2, 2}, [3]float64{1, 1, 1}, make([]float32, 16))

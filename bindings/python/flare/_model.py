@@ -66,7 +66,7 @@ class Model:
     multiprocessing's "spawn" is fine.
 
     Ctrl-C during a call on the main thread cancels the model's calls, within the time of one
-    network tile or of the phase in progress, and raises KeyboardInterrupt; the model stays usable. So does whatever else a
+    network tile, and raises KeyboardInterrupt; the model stays usable. So does whatever else a
     Python signal handler raises.
     """
 

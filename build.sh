@@ -117,9 +117,10 @@ fetch_wheel() {
 fetch_runtime() {
 	local runtime=build/lib/flare-runtime
 	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$package $hash $libraries" ]; then return; fi
+	local patterns
+	read -ra patterns <<<"$libraries LICENSE ThirdPartyNotices.txt"
 	mkdir -p "$work/lib" build/lib
-	# shellcheck disable=SC2086 # patterns, one word each
-	(set -f && fetch_wheel "$work/lib" $package $hash $tag $libraries LICENSE ThirdPartyNotices.txt)
+	fetch_wheel "$work/lib" "$package" "$hash" "$tag" "${patterns[@]}"
 	echo "$package $hash $libraries" >"$work/lib/.fetched"
 	rm -rf $runtime
 	mv "$work/lib" $runtime
@@ -127,25 +128,23 @@ fetch_runtime() {
 
 # The runtime for NVIDIA GPUs: the same ONNX Runtime built with CUDA, CUDA's libraries as
 # NVIDIA packs them for Python (2.5 GB), and OpenVINO from the runtime above, so that it
-# runs on processors as well. package, hash, files.
-cuda_packages='
-onnxruntime-gpu==1.24.1 ac4bfc90c376516b13d709764ab257e4e3d78639bf6a2ccfc826e9db4a5c7ddf libonnxruntime.so.* libonnxruntime_providers_shared.so libonnxruntime_providers_cuda.so LICENSE ThirdPartyNotices.txt
-nvidia-cuda-runtime-cu12==12.8.90 adade8dcbd0edf427b7204d480d6066d33902cab2a4707dcfc48a2d0fd44ab90 libcudart.so.12 License.txt
-nvidia-cublas-cu12==12.8.4.1 8ac4e771d5a348c551b2a426eda6193c19aa630236b418086020df5ba9667142 libcublas.so.12 libcublasLt.so.12 License.txt
-nvidia-cufft-cu12==11.3.3.83 4d2dd21ec0b88cf61b62e6b43564355e5222e4a3fb394cac0db101f2dd0d4f74 libcufft.so.11 License.txt
-nvidia-curand-cu12==10.3.9.90 b32331d4f4df5d6eefa0554c565b626c7216f87a06a4f56fab27c3b68a830ec9 libcurand.so.10 License.txt
-nvidia-nvjitlink-cu12==12.8.93 81ff63371a7ebd6e6451970684f916be2eab07321b73c9d244dc2b4da7f73b88 libnvJitLink.so.12 License.txt
-nvidia-cuda-nvrtc-cu12==12.8.93 a7756528852ef889772a84c6cd89d41dfa74667e24cca16bb31f8f061e3e9994 libnvrtc.so.12 libnvrtc-builtins.so.12.8 License.txt
-nvidia-cudnn-cu12==9.10.2.21 949452be657fa16687d0930933f032835951ef0892b37d2d53824d1a84dc97a8 libcudnn*.so.9 License.txt'
+# runs on processors as well. package, hash, platform, files.
+cuda_packages='onnxruntime-gpu==1.24.1 ac4bfc90c376516b13d709764ab257e4e3d78639bf6a2ccfc826e9db4a5c7ddf manylinux_2_28_x86_64 libonnxruntime.so.* libonnxruntime_providers_shared.so libonnxruntime_providers_cuda.so LICENSE ThirdPartyNotices.txt
+nvidia-cuda-runtime-cu12==12.8.90 adade8dcbd0edf427b7204d480d6066d33902cab2a4707dcfc48a2d0fd44ab90 manylinux2014_x86_64 libcudart.so.12 License.txt
+nvidia-cublas-cu12==12.8.4.1 8ac4e771d5a348c551b2a426eda6193c19aa630236b418086020df5ba9667142 manylinux_2_27_x86_64 libcublas.so.12 libcublasLt.so.12 License.txt
+nvidia-cufft-cu12==11.3.3.83 4d2dd21ec0b88cf61b62e6b43564355e5222e4a3fb394cac0db101f2dd0d4f74 manylinux2014_x86_64 libcufft.so.11 License.txt
+nvidia-curand-cu12==10.3.9.90 b32331d4f4df5d6eefa0554c565b626c7216f87a06a4f56fab27c3b68a830ec9 manylinux_2_27_x86_64 libcurand.so.10 License.txt
+nvidia-nvjitlink-cu12==12.8.93 81ff63371a7ebd6e6451970684f916be2eab07321b73c9d244dc2b4da7f73b88 manylinux2014_x86_64 libnvJitLink.so.12 License.txt
+nvidia-cuda-nvrtc-cu12==12.8.93 a7756528852ef889772a84c6cd89d41dfa74667e24cca16bb31f8f061e3e9994 manylinux2014_x86_64 libnvrtc.so.12 libnvrtc-builtins.so.12.8 License.txt
+nvidia-cudnn-cu12==9.10.2.21 949452be657fa16687d0930933f032835951ef0892b37d2d53824d1a84dc97a8 manylinux_2_27_x86_64 libcudnn*.so.9 License.txt'
 
 fetch_cuda() {
-	local runtime=build/lib/flare-runtime-cuda stamp="$cuda_packages $package $libraries" line file
+	local runtime=build/lib/flare-runtime-cuda stamp="$cuda_packages $package $libraries" fields file
 	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$stamp" ]; then return; fi
 	[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || fail "--cuda is for Linux on x86-64"
 	mkdir -p "$work/cuda" build/lib
-	while read -r line; do
-		# shellcheck disable=SC2086
-		[ -z "$line" ] || (set -f && set -- $line && fetch_wheel "$work/cuda" "$1" "$2" manylinux_2_28_x86_64 "${@:3}")
+	while read -ra fields; do
+		fetch_wheel "$work/cuda" "${fields[@]}"
 	done <<<"$cuda_packages"
 	for file in build/lib/flare-runtime/lib*; do
 		[ -e "$work/cuda/${file##*/}" ] || ln "$file" "$work/cuda/" 2>/dev/null || cp "$file" "$work/cuda/"

@@ -89,8 +89,8 @@ func TestCUDAOptions(t *testing.T) {
 	if cudaProvider() == "" {
 		t.Skip("whether ONNX Runtime knows these options needs its CUDA build: ./build.sh --cuda and FLARE_ONNXRUNTIME=build/lib/flare-runtime-cuda")
 	}
-	if missing, _ := loadNeeded(cudaProvider()); len(missing) > 0 {
-		t.Skipf("this needs CUDA's libraries: %v", missing)
+	if err := cudaLibraries(cudaProvider()); err != nil {
+		t.Skip(err)
 	}
 	keepingHandlers(func() {
 		p, err := newProvider(CUDA, Options{Threads: 1, GPUMemory: 2 << 30})
@@ -134,7 +134,7 @@ func TestCUDALibraries(t *testing.T) {
 	missing, err := loadNeeded(provider)
 	require.NoError(t, err)
 	assert.Equal(t, libraries, missing)
-	assert.ErrorContains(t, cudaWorks(provider), "libonnxruntime_providers_cuda.so needs libcuflare_a.so.12, libcuflare_b.so.9, which is neither beside it nor on the system")
+	assert.ErrorContains(t, cudaLibraries(provider), "libonnxruntime_providers_cuda.so needs libcuflare_a.so.12, libcuflare_b.so.9, which is neither beside it nor on the system")
 	require.NoError(t, os.Rename(needed[0], filepath.Join(capi, libraries[0])))
 	require.NoError(t, os.Rename(needed[1], filepath.Join(nvidia, libraries[1])))
 	missing, err = loadNeeded(provider)
@@ -142,16 +142,14 @@ func TestCUDALibraries(t *testing.T) {
 	assert.Empty(t, missing)
 
 	require.NoError(t, os.WriteFile(provider, []byte("garbage"), 0o600))
-	assert.ErrorContains(t, cudaWorks(provider), provider+" is not a library")
+	assert.ErrorContains(t, cudaLibraries(provider), provider+" is not a library")
 }
 
 // Drivers that are missing, find nothing, fail, are too old or something else: what the
 // loader calls libcuda.so.1 is this test's own.
 func TestCUDADriver(t *testing.T) {
 	if want := os.Getenv("FLARE_TEST_DRIVER"); want != "" {
-		file := filepath.Join(t.TempDir(), cudaProviderName)
-		compile(t, file, "int x;")
-		err := cudaWorks(file)
+		err := cudaDriver()
 		if want == "works" {
 			assert.NoError(t, err)
 		} else {

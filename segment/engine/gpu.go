@@ -77,19 +77,18 @@ func cudaProvider() string {
 	return file
 }
 
-// cudaWorks loads what the CUDA provider in a file needs and asks the driver for a GPU.
+// cudaWorks asks the driver for a GPU, and loads what the CUDA provider in a file needs.
 func cudaWorks(file string) error {
 	if file == "" {
 		return fmt.Errorf("the ONNX Runtime in %s has no CUDA provider (%s); ./build.sh --cuda fetches one that has", folder(), cudaProviderName)
 	}
-	missing, err := loadNeeded(file)
-	if err != nil {
-		return fmt.Errorf("%s is not a library: %w", file, err)
+	if err := cudaDriver(); err != nil { // first, for the libraries are large
+		return err
 	}
-	if len(missing) > 0 {
-		return fmt.Errorf("%s needs %s, which is neither beside it nor on the system; ./build.sh --cuda fetches CUDA's libraries",
-			cudaProviderName, strings.Join(missing, ", "))
-	}
+	return cudaLibraries(file)
+}
+
+func cudaDriver() error {
 	var version, devices C.int
 	var text *C.char
 	switch result := C.cuda_driver(&version, &devices, &text); {
@@ -103,6 +102,18 @@ func cudaWorks(file string) error {
 		return fmt.Errorf("NVIDIA's driver is for CUDA %d.%d, needed is %d.0 or later", version/1000, version%1000/10, leastDriver/1000)
 	case devices == 0:
 		return fmt.Errorf("NVIDIA's driver finds no GPU")
+	}
+	return nil
+}
+
+func cudaLibraries(file string) error {
+	missing, err := loadNeeded(file)
+	if err != nil {
+		return fmt.Errorf("%s is not a library: %w", file, err)
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%s needs %s, which is neither beside it nor on the system; ./build.sh --cuda fetches CUDA's libraries",
+			cudaProviderName, strings.Join(missing, ", "))
 	}
 	return nil
 }

@@ -83,8 +83,8 @@ func Open(networks []Network, o Options) (*Session, error) {
 			}
 			return s, nil
 		}
-		if fault.KindOf(err) == fault.Memory {
-			return nil, err
+		if fault.KindOf(err) == fault.Memory && !onGPU(d) {
+			return nil, err // another provider would find no more
 		}
 		failures = append(failures, err)
 	}

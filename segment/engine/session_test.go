@@ -148,6 +148,24 @@ func TestFast(t *testing.T) {
 	assert.Less(t, largestError(out, c.Output.Data), 1e-5)
 }
 
+// What CUDA runs in fast mode, on a processor.
+func TestHalved(t *testing.T) {
+	c := golden(t, "residual3d")
+	n := network(t, c)
+	half, notes, err := halved(n.ONNX)
+	require.NoError(t, err)
+	defer cmem.Free(half)
+	assert.Empty(t, notes)
+	assert.Less(t, len(half), len(n.ONNX)*3/4)
+	n.ONNX = half
+	out, _ := run(t, Options{Device: ORT}, c.Input.Data, n)
+	assert.Less(t, largestError(out, c.Output.Data), 5e-3)
+	assert.Greater(t, largestError(out, c.Output.Data), 1e-5)
+
+	_, _, err = halved([]byte("no model"))
+	assert.Equal(t, fault.Format, fault.KindOf(err))
+}
+
 func TestFinite(t *testing.T) {
 	logits := make([]float32, 3*5000)
 	assert.True(t, finite(logits))

@@ -4,6 +4,7 @@ package preprocess
 
 import (
 	"context"
+	"slices"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
@@ -77,6 +78,66 @@ func (c *Config) Grid(g *volume.Geometry) (view volume.View, from, to [3]float64
 // infinite are refused, for they would spread through resampling and normalisation over
 // the whole image. The caller calls Close.
 func Open(ctx context.Context, image, previous *volume.Volume, c Config, threads int) (*Case, error) {
+	k, err := prepare(image, c, threads)
+	if err != nil {
+		return nil, err
+	}
+	var mask []byte
+	defer func() { cmem.Free(mask) }()
+	if c.masked() || len(c.Previous) > 0 {
+		mask, err = nonzeroMask(image, k.View, threads)
+	}
+	if err == nil {
+		err = k.open(ctx, image, mask, c)
+	}
+	if err == nil && len(c.Previous) > 0 {
+		k.previous, err = k.labels(previous, mask, c.Seg)
+	}
+	if err != nil {
+		k.Close()
+		return nil, err
+	}
+	return k, nil
+}
+
+// OpenLabelled is Open for training: labels, a label map on the image's grid with whole
+// numbers that fit int16, comes back on the network's grid, resampled by c.Seg, of
+// k.Shape and in C memory which the caller frees. As in nnU-Net, background outside the
+// image's nonzero mask becomes -1, and what is labelled counts as inside the mask.
+func OpenLabelled(ctx context.Context, image, labels *volume.Volume, c Config, threads int) (_ *Case, grid []int16, err error) {
+	k, err := prepare(image, c, threads)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			k.Close()
+		}
+	}()
+	mask, err := nonzeroMask(image, k.View, threads)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer cmem.Free(mask)
+	row := make([]float32, k.View.Shape[1]*k.View.Shape[2])
+	from := resample.Source{Data: labels.Data, DType: labels.DType, View: k.View}
+	for i := range k.View.Shape[0] {
+		kernel.Load(row, from.Plane(i), kernel.Identity)
+		for j, v := range row {
+			if v != 0 {
+				mask[i*len(row)+j] = 1
+			}
+		}
+	}
+	if err = k.open(ctx, image, mask, c); err != nil {
+		return nil, nil, err
+	}
+	grid, err = k.labels(labels, mask, c.Seg)
+	return k, grid, err
+}
+
+// prepare finds the image's grid.
+func prepare(image *volume.Volume, c Config, threads int) (*Case, error) {
 	if image.Channels != len(c.Channels) {
 		return nil, fault.New(fault.Model, "the image has %d channels, the model expects %d", image.Channels, len(c.Channels))
 	}
@@ -86,29 +147,17 @@ func Open(ctx context.Context, image, previous *volume.Volume, c Config, threads
 		return nil, err
 	}
 	k.View = cropToNonzero(image, k.View, threads)
-	if k.Shape, err = c.Image.Shape(k.View.Shape, k.From, k.To); err != nil {
-		return nil, err
-	}
-	if err := k.open(ctx, image, previous, c); err != nil {
-		k.Close()
-		return nil, err
-	}
-	return k, nil
+	k.Shape, err = c.Image.Shape(k.View.Shape, k.From, k.To)
+	return k, err
 }
 
-// open prepares every channel.
-func (k *Case) open(ctx context.Context, image, previous *volume.Volume, c Config) (err error) {
-	var mask []byte
-	defer func() { cmem.Free(mask) }()
-	masked := len(c.Previous) > 0
-	for _, scheme := range c.Channels {
-		masked = masked || scheme.Scheme == ZScore && scheme.Mask
-	}
-	if masked {
-		if mask, err = nonzeroMask(image, k.View, k.threads); err != nil {
-			return err
-		}
-	}
+// masked says whether a channel is normalised inside the nonzero mask only.
+func (c *Config) masked() bool {
+	return slices.ContainsFunc(c.Channels, func(n Normalization) bool { return n.Scheme == ZScore && n.Mask })
+}
+
+// open prepares every channel of the image.
+func (k *Case) open(ctx context.Context, image *volume.Volume, mask []byte, c Config) error {
 	bytes := len(image.Data) / image.Channels
 	for channel, scheme := range c.Channels {
 		source := resample.Source{Data: image.Data[channel*bytes : (channel+1)*bytes], DType: image.DType, View: k.View}
@@ -130,18 +179,15 @@ func (k *Case) open(ctx context.Context, image, previous *volume.Volume, c Confi
 		}
 		k.streams = append(k.streams, stream)
 	}
-	if len(c.Previous) == 0 {
-		return nil
-	}
-	return k.resample(previous, mask, c)
+	return nil
 }
 
-// resample takes the labels of a cascade's first stage to the grid.
-func (k *Case) resample(labels *volume.Volume, mask []byte, c Config) error {
+// labels takes a label map to the network's grid; background outside the mask becomes -1.
+func (k *Case) labels(labels *volume.Volume, mask []byte, seg resample.Method) ([]int16, error) {
 	shape := k.View.Shape
 	source, err := cmem.Alloc[int16](k.View.Voxels())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer cmem.Free(source)
 	row := make([]float32, shape[1]*shape[2])
@@ -156,10 +202,15 @@ func (k *Case) resample(labels *volume.Volume, mask []byte, c Config) error {
 			}
 		}
 	}
-	if k.previous, err = cmem.Alloc[int16](k.Shape[0] * k.Shape[1] * k.Shape[2]); err != nil {
-		return err
+	out, err := cmem.Alloc[int16](k.Shape[0] * k.Shape[1] * k.Shape[2])
+	if err != nil {
+		return nil, err
 	}
-	return c.Seg.Seg(k.previous, k.Shape, source, shape, k.From, k.To, k.threads)
+	if err := seg.Seg(out, k.Shape, source, shape, k.From, k.To, k.threads); err != nil {
+		cmem.Free(out)
+		return nil, err
+	}
+	return out, nil
 }
 
 // Next writes the next n planes of every channel: plane counts from 0 to n-1. The

@@ -12,11 +12,11 @@ import (
 
 // Sizes of progress.png in pixels.
 const (
-	plotWidth  = 1000
+	plotWidth  = 1120
 	plotHeight = 340 // of each of the three panels
 	left       = 90
 	right      = 90
-	top        = 46
+	top        = 60
 	bottom     = 44
 	glyph      = 2 // pixels for a dot of the font
 )
@@ -108,7 +108,7 @@ func (c *canvas) panel(epochs []Epoch, label, second string, lines []series, fro
 			c.line(plotWidth-right, scales[1].row(v), plotWidth-right+5, scales[1].row(v), 1, black)
 			c.text(plotWidth-right+10, scales[1].row(v)-7, text, black)
 		}
-		c.text(plotWidth-width(second)-6, top-22, second, green)
+		c.text(plotWidth-width(second)-6, top-26, second, green)
 	}
 	for _, v := range newScale(0, float64(last)).ticks() {
 		if v == math.Trunc(v) && v <= float64(last) {
@@ -118,19 +118,19 @@ func (c *canvas) panel(epochs []Epoch, label, second string, lines []series, fro
 		}
 	}
 	c.text(plotWidth-right-width("epoch"), plotHeight-16, "epoch", black)
-	c.text(6, top-22, label, black)
+	c.text(6, 12, label, black)
 	for _, l := range [][4]int{{left, top, left, plotHeight - bottom}, {plotWidth - right, top, plotWidth - right, plotHeight - bottom},
 		{left, top, plotWidth - right, top}, {left, plotHeight - bottom, plotWidth - right, plotHeight - bottom}} {
 		c.line(l[0], l[1], l[2], l[3], 1, black)
 	}
-	at := left + 110
+	at := left + 100
 	for _, l := range lines {
 		s := scales[0]
 		if l.second {
 			s = scales[1]
 		}
-		c.line(at, top-30, at+26, top-30, 3, l.color)
-		c.text(at+32, top-36, l.name, black)
+		c.line(at, 18, at+26, 18, 3, l.color)
+		c.text(at+32, 12, l.name, black)
 		at += 32 + width(l.name) + 22
 		for i := range epochs {
 			v := l.of(&epochs[i])

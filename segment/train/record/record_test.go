@@ -28,9 +28,6 @@ func example(n int) (epochs []Epoch) {
 func TestWrite(t *testing.T) {
 	for _, n := range []int{0, 1, 20} {
 		folder := t.TempDir()
-		if keep := os.Getenv("FLARE_KEEP_PLOT"); keep != "" {
-			folder = keep
-		}
 		require.NoError(t, Write(folder, example(n)))
 		f, err := os.Open(filepath.Join(folder, "progress.csv"))
 		require.NoError(t, err)

@@ -146,9 +146,10 @@ func normalization(channel string) (scheme string, insideMask bool) {
 	return "ZScoreNormalization", true
 }
 
-// reader returns nnU-Net's reader for the dataset's files: the one that dataset.json names,
-// else the first for the file ending.
-func (d *Dataset) reader() (string, error) {
+// Reader returns the name of nnU-Net's reader for the dataset's files: the one that
+// dataset.json asks for, else the first for the file ending. Those that end in WithReorient
+// turn images to RAS. Errors: Unsupported (an ending that nnU-Net does not read).
+func (d *Dataset) Reader() (string, error) {
 	o, err := parseObject(d.Raw, d.File)
 	if err != nil {
 		return "", err

@@ -100,7 +100,7 @@ type experiment struct {
 
 // plans is plan_experiment of default_experiment_planner.py.
 func (e *experiment) plans(student bool) (*plansJSON, error) {
-	reader, err := e.dataset.reader()
+	reader, err := e.dataset.Reader()
 	if err != nil {
 		return nil, err
 	}
@@ -133,9 +133,9 @@ func (e *experiment) plans(student bool) (*plansJSON, error) {
 	}
 	for i, axis := range forward {
 		spacing = append(spacing, target[axis])
-		shape = append(shape, median(column(shapes, axis)))
-		p.MedianSpacing[i] = pythonFloat(median(column(e.Spacings, axis)))
-		p.MedianShape[i] = roundEven(median(column(e.Shapes, axis)))
+		shape = append(shape, Median(column(shapes, axis)))
+		p.MedianSpacing[i] = pythonFloat(Median(column(e.Spacings, axis)))
+		p.MedianShape[i] = roundEven(Median(column(e.Shapes, axis)))
 	}
 	if student {
 		p.Configurations.Fullres = e.student(spacing, shape)

@@ -16,8 +16,8 @@ func column[T int | float64](entries [][3]T, axis int) []float64 {
 	return out
 }
 
-// median is numpy.median; it sorts values.
-func median(values []float64) float64 {
+// Median is numpy.median of values, which it sorts; there must be at least one.
+func Median(values []float64) float64 {
 	slices.Sort(values)
 	n := len(values)
 	if n%2 == 1 {

@@ -2,11 +2,14 @@
 
 Run in an environment with nnunetv2 2.8.1:
 
-    python make_planner_goldens.py
+    python make_planner_goldens.py [FLARE23]
 
 The file is a list of {"name", "fingerprint", "dataset", "plans"}; "plans" holds for each of
-libflare's planners the text that nnU-Net writes, or null where it fails. Networks are built on PyTorch's meta device,
-because the estimate of their memory needs only shapes.
+libflare's planners the text that nnU-Net writes, or null where it fails. Networks are built
+on PyTorch's meta device, because the estimate of their memory needs only shapes.
+
+FLARE23 is plans_golden/FLARE23_blackbean/model of the shared data; flare23_plans.json.gz is
+what ExperimentPlanner plans from its fingerprint.
 """
 import contextlib
 import gzip
@@ -14,6 +17,7 @@ import io
 import json
 import os
 import pathlib
+import sys
 import tempfile
 
 import numpy as np
@@ -142,8 +146,16 @@ def main():
             print(name, planner, {k: (v["patch_size"], v["batch_size"]) for k, v in c.items() if "patch_size" in v}, flush=True)
         out.append({"name": name, "folder": f"Dataset{i + 1:03d}_Synthetic", "fingerprint": fingerprint,
                     "dataset": info, "plans": plans})
-    with gzip.GzipFile(HERE / "planner.json.gz", "wb", 9, mtime=0) as f:
-        f.write(json.dumps(out).encode())
+    write("planner.json.gz", json.dumps(out))
+    if len(sys.argv) > 1:
+        fingerprint, info = (json.loads(pathlib.Path(sys.argv[1], name).read_text())
+                             for name in ("dataset_fingerprint.json", "dataset.json"))
+        write("flare23_plans.json.gz", plan("Dataset140_FLARE23", fingerprint, info, "ExperimentPlanner"))
+
+
+def write(name, text):
+    with gzip.GzipFile(HERE / name, "wb", 9, mtime=0) as f:
+        f.write(text.encode())
 
 
 if __name__ == "__main__":

@@ -169,11 +169,14 @@ func (m *maker) make(ctx context.Context, c nnunet.RawCase) (kept bool, err erro
 	if m.there(c.Name, sources) {
 		return true, nil
 	}
-	image, err := imageio.ReadCase(ctx, c.Images[0], len(m.dataset.Channels))
+	image, err := imageio.ReadFiles(ctx, c.Images)
 	if err != nil {
 		return false, err
 	}
 	defer image.Free()
+	if image.NotFinite > 0 {
+		return false, fault.New(fault.Format, "%s: %d voxels are NaN or infinite", c.Images[0], image.NotFinite)
+	}
 	labels, err := imageio.Read(ctx, c.Label)
 	if err != nil {
 		return false, err

@@ -1,0 +1,92 @@
+package train
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/testenv"
+	"github.com/libflare/libflare/segment/nnunet"
+)
+
+// hippocampus returns the Decathlon's dataset, whose files lack nnU-Net's channel numbers,
+// with a dataset.json that lists them.
+func hippocampus(t *testing.T) *nnunet.RawDataset {
+	source := testenv.Data(t, "msd_task04_hippocampus")
+	images, err := filepath.Glob(filepath.Join(source, "imagesTr", "*.nii.gz"))
+	require.NoError(t, err)
+	listed := map[string]any{}
+	for _, image := range images {
+		name := filepath.Base(image)
+		listed[strings.TrimSuffix(name, ".nii.gz")] = map[string]any{"images": []string{image}, "label": filepath.Join(source, "labelsTr", name)}
+	}
+	text, err := json.Marshal(map[string]any{"channel_names": map[string]string{"0": "MRI"}, "dataset": listed, "file_ending": ".nii.gz",
+		"labels": map[string]int{"background": 0, "anterior": 1, "posterior": 2}, "numTraining": len(images)})
+	require.NoError(t, err)
+	folder := filepath.Join(t.TempDir(), "Dataset004_Hippocampus")
+	require.NoError(t, os.Mkdir(folder, 0o777))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "dataset.json"), text, 0o666))
+	raw, err := nnunet.OpenRawDataset(folder)
+	require.NoError(t, err)
+	return raw
+}
+
+// near compares the fingerprint with one of nnU-Net: shapes and spacings to the last digit,
+// statistics to 1e-6 of them.
+func near(t *testing.T, want, got *nnunet.Fingerprint) {
+	assert.Equal(t, want.Shapes, got.Shapes)
+	assert.Equal(t, want.Spacings, got.Spacings)
+	assert.Equal(t, want.MedianRelativeSize, got.MedianRelativeSize)
+	require.Len(t, got.Intensity, len(want.Intensity))
+	for i, w := range want.Intensity {
+		g := got.Intensity[i]
+		assert.InEpsilonSlice(t, []float64{w.Mean, w.Std, w.Min, w.Max, w.Median, w.Percentile005, w.Percentile995},
+			[]float64{g.Mean, g.Std, g.Min, g.Max, g.Median, g.Percentile005, g.Percentile995}, 1e-6, "channel %d", i)
+		t.Logf("channel %d: mean differs by %.1e of it, std by %.1e", i, math.Abs(g.Mean/w.Mean-1), math.Abs(g.Std/w.Std-1))
+	}
+}
+
+// From the images to nnU-Net's own fingerprint and plans.
+func TestHippocampus(t *testing.T) {
+	raw := hippocampus(t)
+	before := cmem.Live()
+	last := 0
+	f, notes, err := ExtractFingerprint(t.Context(), raw, FingerprintOptions{Threads: 2, Progress: func(done, cases int) {
+		assert.Equal(t, last+1, done)
+		assert.Equal(t, 195, cases)
+		last = done
+	}})
+	require.NoError(t, err)
+	assert.Empty(t, notes)
+	assert.Equal(t, 195, last)
+	assert.Equal(t, before, cmem.Live())
+	folder := testenv.Data(t, "nnunet_golden", "hippocampus")
+	want, err := nnunet.ReadFingerprint(filepath.Join(folder, "model", "dataset_fingerprint.json"))
+	require.NoError(t, err)
+	near(t, want, f)
+
+	// Text of the same numbers is the same text, and plans of it are nnU-Net's.
+	text, err := os.ReadFile(filepath.Join(folder, "model", "dataset_fingerprint.json"))
+	require.NoError(t, err)
+	assert.Equal(t, string(text), string(want.JSON()))
+	plans, err := nnunet.Plan("ExperimentPlanner", f, raw.Dataset, raw.Name)
+	require.NoError(t, err)
+	golden, err := os.ReadFile(filepath.Join(folder, "nnUNetPlans_default.json"))
+	require.NoError(t, err)
+	assert.Equal(t, withoutIntensity(t, golden), withoutIntensity(t, plans.Raw))
+}
+
+// withoutIntensity drops the statistics, which are compared with the fingerprint.
+func withoutIntensity(t *testing.T, plans []byte) (m map[string]any) {
+	require.NoError(t, json.Unmarshal(plans, &m))
+	require.Contains(t, m, "foreground_intensity_properties_per_channel")
+	delete(m, "foreground_intensity_properties_per_channel")
+	return m
+}

@@ -151,7 +151,7 @@ func Validate(ctx context.Context, model string, cache *dataset.Cache, cases []s
 	if imageio.Ending("x"+ending) == "" {
 		ending = ".nii.gz"
 	}
-	mirror := len(m.Description().MirrorAxes) > 0
+	mirror := len(m.Describe().MirrorAxes) > 0
 	for i, name := range cases {
 		k, err := cache.Case(name)
 		if err != nil {

@@ -20,7 +20,7 @@ type data struct {
 	foreground float64
 	patch      [3]int
 	channels   int
-	ignore     bool // the last of a case's locations are of all that is annotated
+	ignore     bool    // the last of a case's locations are of all that is annotated
 	kinds      [2]kind // training, validation
 }
 

@@ -27,7 +27,14 @@ func (t Contrast) Apply(s *Sample, p []float64, _ *Scratch) {
 			continue
 		}
 		for i, v := range x {
-			x[i] = min(max((v-mean)*factor+mean, f.lo), f.hi)
+			v = (v-mean)*factor + mean
+			if v < f.lo {
+				v = f.lo
+			}
+			if v > f.hi {
+				v = f.hi
+			}
+			x[i] = v
 		}
 	}
 }

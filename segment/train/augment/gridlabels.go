@@ -16,21 +16,22 @@ func (g *grid) labels(dst, src []int16, planar bool) {
 			from, inner, outer, to := g.spans(l, axis)
 			fill(out[:from], outside)
 			fill(out[to:], outside)
-			for i := from; i < inner; i++ {
-				out[i] = g.vote(src, l.to(i).at)
-			}
-			for i := outer; i < to; i++ {
-				out[i] = g.vote(src, l.to(i).at)
-			}
+			g.edgeLabels(out[from:inner], src, l.to(from))
+			g.edgeLabels(out[outer:to], src, l.to(outer))
 			at := l.to(inner).at
-			for i := inner; i < outer; i++ {
-				v := src[int(at[0]>>32)*g.size[1]*row+int(at[1]>>32)*row+int(at[2]>>32):]
-				first := v[0]
-				if d := v[plane:]; first == v[1] && first == v[row] && first == v[row+1] &&
+			out = out[inner:outer]
+			for i := range out {
+				z, fz := split(at[0])
+				y, fy := split(at[1])
+				x, fx := split(at[2])
+				v := src[(z*g.size[1]+y)*row+x:]
+				d, first := v[plane:], v[0]
+				if first == v[1] && first == v[row] && first == v[row+1] &&
 					first == d[0] && first == d[1] && first == d[row] && first == d[row+1] {
 					out[i] = first
 				} else {
-					out[i] = g.vote(src, at)
+					label := [8]int16{first, v[1], v[row], v[row+1], d[0], d[1], d[row], d[row+1]}
+					out[i] = vote(&label, nearest(at), fz, fy, fx)
 				}
 				at[0], at[1], at[2] = at[0]+l.step[0], at[1]+l.step[1], at[2]+l.step[2]
 			}
@@ -38,28 +39,44 @@ func (g *grid) labels(dst, src []int16, planar bool) {
 	}
 }
 
-// vote returns the label of a place. As batchgeneratorsv2: each label has the sum of its
-// neighbours' weights, times 1000 and rounded to half precision (so that near ties are
-// ties); the largest wins, the nearest neighbour's label before others and then the
-// smallest.
-func (g *grid) vote(src []int16, at [3]fixed) int16 {
-	var label [8]int16
-	var weight [8]float32
-	for k := range 8 {
-		var j int
-		if j, weight[k] = g.neighbour(at, k); j >= 0 {
-			label[k] = src[j]
-		} else {
+// edgeLabels is labels for voxels of one line that may have neighbours outside.
+func (g *grid) edgeLabels(out, src []int16, l line) {
+	for i := range out {
+		at := l.to(i).at
+		var label [8]int16
+		for k := range label {
 			label[k] = outside
+			if j, _ := g.neighbour(at, k); j >= 0 {
+				label[k] = src[j]
+			}
 		}
+		_, fz := split(at[0])
+		_, fy := split(at[1])
+		_, fx := split(at[2])
+		out[i] = vote(&label, nearest(at), fz, fy, fx)
 	}
-	near := 0 // the nearest neighbour; in the middle between two, the even one
-	for i := range 3 {
-		j, f := int(at[i]>>32), uint32(at[i])
-		if near <<= 1; f > 1<<31 || f == 1<<31 && j&1 == 1 {
+}
+
+// nearest returns which neighbour of a place is the nearest, numbered as for neighbour; in
+// the middle between two it is the even one.
+func nearest(at [3]fixed) int {
+	near := 0
+	for _, c := range at {
+		f := uint32(c)
+		if near <<= 1; f > 1<<31 || f == 1<<31 && c>>32&1 == 1 {
 			near |= 1
 		}
 	}
+	return near
+}
+
+// vote returns the label of a place from those of its neighbours, of which near is the
+// nearest. As batchgeneratorsv2: each label has the sum of its neighbours' weights, times
+// 1000 and rounded to half precision (so that near ties are ties); the largest wins, the
+// nearest neighbour's label before others and then the smallest.
+func vote(label *[8]int16, near int, fz, fy, fx float32) int16 {
+	gz, gy, gx := 1-fz, 1-fy, 1-fx
+	weight := [8]float32{gz * gy * gx, gz * gy * fx, gz * fy * gx, gz * fy * fx, fz * gy * gx, fz * gy * fx, fz * fy * gx, fz * fy * fx}
 	score := func(l int16) float32 {
 		sum := float32(0)
 		for k := range label {
@@ -69,9 +86,13 @@ func (g *grid) vote(src []int16, at [3]fixed) int16 {
 		}
 		return half(1000 * sum)
 	}
-	best, most := label[near], score(label[near])
-	for k, l := range label {
-		if l == best || k > 0 && l == label[k-1] {
+	best := label[near]
+	most := score(best)
+	if most > 500 {
+		return best
+	}
+	for _, l := range label {
+		if l == best {
 			continue
 		}
 		if s := score(l); s > most || s == most && best != label[near] && l < best {

@@ -13,6 +13,8 @@ type Setup struct {
 	Previous []int16 // cascades: the foreground labels of the previous stage
 }
 
+func (s Setup) maps() int { return 1 + min(1, len(s.Previous)) }
+
 // geometry is nnU-Net's choice for a patch (configure_rotation_dummyDA_mirroring_and_
 // inital_patch_size).
 type geometry struct {
@@ -94,7 +96,7 @@ func Default(s Setup) *Pipeline {
 	spatial, g := s.spatial(0.85)
 	spatial.PRotate, spatial.PScale = 0.2, 0.2
 	spatial.Scale, spatial.Together = [2]float64{0.7, 1.4}, true
-	return &Pipeline{s.Channels, spatial, append([]Transform{
+	return &Pipeline{s.Channels, s.maps(), spatial, append([]Transform{
 		Random{0.1, Noise{0.1}},
 		Random{0.2, Blur{Lo: 0.5, Hi: 1, PChannel: 0.5}},
 		Random{0.15, Multiply{0.75, 1.25}},
@@ -135,7 +137,7 @@ func Strong(s Setup) *Pipeline {
 		Random{0.3, LocalGamma{0.5}},
 		Random{0.2, Sharpen{0.1, 1, 0.5}},
 	)
-	return &Pipeline{s.Channels, spatial, append(t, s.last(1, 1)...)}
+	return &Pipeline{s.Channels, s.maps(), spatial, append(t, s.last(1, 1)...)}
 }
 
 // None cuts samples of the patch out and changes nothing: for validation.
@@ -144,5 +146,5 @@ func None(s Setup) *Pipeline {
 	if len(s.Previous) > 0 {
 		t = append(t, OneHot{slices.Clone(s.Previous)})
 	}
-	return &Pipeline{s.Channels, Spatial{Box: s.Patch, Patch: s.Patch}, t}
+	return &Pipeline{s.Channels, s.maps(), Spatial{Box: s.Patch, Patch: s.Patch}, t}
 }

@@ -6,6 +6,7 @@ import "github.com/libflare/libflare/segment/train/random"
 // several goroutines.
 type Pipeline struct {
 	Channels   int // of the cases' images
+	Maps       int // of the cases' labels: 1, for cascades 2
 	Spatial    Spatial
 	Transforms []Transform // in this order, after Spatial
 }
@@ -27,13 +28,13 @@ func (t *Pipeline) Draw(p *Parameters, r *random.Rand) {
 }
 
 // Make fills a sample of the pipeline's patch from a case. corner is the first voxel of
-// Spatial.Box in the case. s.Image has room for the case's channels and the pipeline's
-// one-hot ones, s.Labels for its maps (cascades: 2, of which one stays), s.Targets for
-// its soft targets. The sample is a function of the case, corner and p. Errors are the
-// source's.
+// Spatial.Box in the case. s.Image has the capacity for the case's channels and, in
+// cascades, for the one-hot ones; s.Labels that for the maps, of which one stays; s.Targets
+// is as long as the case's soft targets. The sample is a function of the case, corner and
+// p. Errors are the source's.
 func (t *Pipeline) Make(s *Sample, src Source, corner [3]int, p *Parameters, w *Scratch) error {
 	s.Shape = t.Spatial.Patch
-	s.Image = s.Image[:t.Channels*s.voxels()]
+	s.Image, s.Labels = s.Image[:t.Channels*s.voxels()], s.Labels[:t.Maps*s.voxels()]
 	if err := t.Spatial.Cut(s, src, corner, p.Numbers[:p.End[0]], w); err != nil {
 		return err
 	}

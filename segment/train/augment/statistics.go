@@ -13,7 +13,12 @@ func statistics(x []float32) facts {
 	lo, hi := x[0], x[0]
 	var sum, sum2 float64
 	for _, v := range x {
-		lo, hi = min(lo, v), max(hi, v)
+		if v < lo {
+			lo = v
+		}
+		if v > hi {
+			hi = v
+		}
 		d := float64(v)
 		sum += d
 		sum2 += d * d

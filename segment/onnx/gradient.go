@@ -86,7 +86,7 @@ func (t *tape) int64s(v ...int) string {
 	})
 }
 
-// floats returns the name of a constant of the given shape, nil for a scalar.
+// floats returns the name of a constant of the given shape.
 func (t *tape) floats(shape []int, v ...float32) string {
 	return t.constant(fmt.Sprint("float", shape, v), func(name string) *Tensor {
 		raw := slices.Clone(cmem.Bytes(v))
@@ -106,8 +106,9 @@ func (t *tape) constant(content string, make func(name string) *Tensor) string {
 	return name
 }
 
-// scalar returns the name of a constant number, filled that of a vector of n times v.
-func (t *tape) scalar(v float64) string { return t.floats(nil, float32(v)) }
+// scalar returns the name of a constant number, of one axis; filled that of a vector of
+// n times v.
+func (t *tape) scalar(v float64) string { return t.floats([]int{1}, float32(v)) }
 func (t *tape) filled(n int, v float32) string {
 	return t.floats([]int{n}, slices.Repeat([]float32{v}, n)...)
 }
@@ -142,6 +143,11 @@ func (t *tape) sum(name, x string, keep bool, axes ...int) string {
 
 // rename makes a value an output of the graph.
 func (t *tape) rename(from, to string) { t.g.rename(from, to) }
+
+// clip limits x to lo..hi.
+func (t *tape) clip(name, x string, lo, hi float64) string {
+	return t.op("Clip", name, []string{x, t.floats(nil, float32(lo)), t.floats(nil, float32(hi))})
+}
 
 func (t *tape) mul(name, a, b string) string  { return t.op("Mul", name, []string{a, b}) }
 func (t *tape) plus(name, a, b string) string { return t.op("Add", name, []string{a, b}) }

@@ -41,7 +41,7 @@ func (t *tape) loss(c Training, logits []string) {
 			s.counts()
 		}
 	}
-	// Of one axis, as not all interfaces of runtimes know tensors without.
+	// Of one axis: neither all runtimes nor all their interfaces take tensors without.
 	t.rename(t.reshape("loss.ce/1", t.total("loss.ce", ce), 1), CEName)
 	t.rename(t.reshape("loss.dice/1", t.total("loss.dice", dice), 1), DiceName)
 	t.rename(t.plus("loss.sum", CEName, DiceName), LossName)
@@ -84,7 +84,7 @@ func (s *scale) targets() {
 	}
 	if c.Loss.Ignore != 0 {
 		counted := s.op("Abs", s.name+"/distance", []string{s.plus(s.name+"/ignored", target, s.scalar(-float64(c.Loss.Ignore)))})
-		counted = s.op("Clip", s.name+"/counted", []string{counted, s.scalar(0), s.scalar(1)})
+		counted = s.clip(s.name+"/counted", counted, 0, 1)
 		if s.weights != "" {
 			counted = s.mul(s.name+"/weights", counted, s.weights)
 		}
@@ -152,7 +152,7 @@ func (s *scale) append() {
 	// with an ignore label counts each voxel once, whatever the number of regions.
 	mean := s.scalar(s.weight / float64(count))
 	if s.weights != "" {
-		total := s.sum(s.name+"/weights/sum", s.weights, false, span(0, len(s.shape))...)
+		total := s.sum(s.name+"/weights/sum", s.weights, true, span(0, len(s.shape))...)
 		if c.Loss.Regions != nil && c.Loss.Ignore == 0 {
 			total = s.mul(s.name+"/weights/heads", total, s.scalar(float64(c.Heads)))
 		}
@@ -191,7 +191,7 @@ func (s *scale) append() {
 	twice = s.plus(s.name+"/twice/smooth", twice, s.scalar(smooth))
 	shared := s.op("Div", s.name+"/shared", []string{s.floats(perHead, share...), both}) // share / both
 	dices := s.mul(s.name+"/dices", shared, twice)
-	s.dice = s.sum(s.name+"/dice", dices, false, span(0, len(s.shape))...)
+	s.dice = s.sum(s.name+"/dice", dices, true, span(0, len(s.shape))...)
 
 	s.steps = append(s.steps, func() {
 		// d dice / dp = weights (2 share target / both - dices / both).
@@ -222,7 +222,7 @@ func (s *scale) softmax() (p, ce string, back func() string) {
 	p = s.op("Div", s.name+"/p", []string{e, sum})
 	logs := s.op("Sub", s.name+"/log", []string{z, s.op("Log", s.name+"/log/sum", []string{sum})})
 	each := s.weighted("/ce/weighted", s.mul(s.name+"/ce/product", s.target, logs))
-	ce = s.op("Neg", s.name+"/ce/negative", []string{s.sum(s.name+"/ce/sum", each, false, span(0, len(s.shape))...)})
+	ce = s.op("Neg", s.name+"/ce/negative", []string{s.sum(s.name+"/ce/sum", each, true, span(0, len(s.shape))...)})
 	return p, ce, func() string {
 		scaled := p
 		if s.of.Loss.Soft {
@@ -241,7 +241,7 @@ func (s *scale) sigmoid() (p, ce string, back func() string) {
 	tail := s.op("Log", s.name+"/tail", []string{s.plus(s.name+"/tail/one", s.op("Exp", s.name+"/exp", []string{negative}), s.scalar(1))})
 	each := s.op("Sub", s.name+"/ce/line", []string{s.op("Relu", s.name+"/positive", []string{z}), s.mul(s.name+"/ce/product", z, s.target)})
 	each = s.weighted("/ce/weighted", s.plus(s.name+"/ce/each", each, tail))
-	ce = s.sum(s.name+"/ce/sum", each, false, span(0, len(s.shape))...)
+	ce = s.sum(s.name+"/ce/sum", each, true, span(0, len(s.shape))...)
 	return p, ce, func() string {
 		return s.weighted("/ce/dz", s.op("Sub", s.name+"/ce/off", []string{p, s.target}))
 	}
@@ -256,7 +256,7 @@ func (s *scale) counts() {
 	var decision string
 	if c.Loss.Regions != nil {
 		// 1 where the logit is positive, however little.
-		decision = s.op("Clip", s.name+"/decision", []string{s.mul(s.name+"/decision/large", s.logits, s.scalar(1e30)), s.scalar(0), s.scalar(1)})
+		decision = s.clip(s.name+"/decision", s.mul(s.name+"/decision/large", s.logits, s.scalar(1e30)), 0, 1)
 	} else {
 		label := s.op("ArgMax", s.name+"/label", []string{s.logits}, integer("axis", 1), integer("keepdims", 1))
 		label = s.op("Cast", s.name+"/label/float", []string{label}, integer("to", int64(Float)))

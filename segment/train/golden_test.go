@@ -72,10 +72,7 @@ func (g *golden) config(t *testing.T, device string) Config {
 func (g *golden) step(t *testing.T, c Config) *Step {
 	s, err := NewStep(c)
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		s.Close()
-		assert.Zero(t, cmem.Live())
-	})
+	t.Cleanup(s.Close)
 	for _, p := range s.Parameters.Tensors {
 		noise(p.Data, p.Name)
 		scale, offset := float32(0.5), float32(0)
@@ -148,6 +145,7 @@ func noise(dst []float32, name string) {
 // losses: its worst error, as part of the largest entry, is at most 1e-4.
 func TestGradients(t *testing.T) {
 	cases := goldens(t)
+	t.Cleanup(func() { assert.Zero(t, cmem.Live()) })
 	for _, device := range []string{engine.ORT, engine.OpenVINO} {
 		for _, name := range names(cases) {
 			g := cases[name]
@@ -223,6 +221,7 @@ func (g *golden) worstGradient(t *testing.T, s *Step, name string) (worst float6
 // Fifty steps of nnU-Net's optimizer on five batches give the losses of PyTorch.
 func TestCurve(t *testing.T) {
 	g := goldens(t)["curve"]
+	t.Cleanup(func() { assert.Zero(t, cmem.Live()) })
 	want, _, err := npy.Read("testdata/curve.npy")
 	require.NoError(t, err)
 	for _, device := range []string{engine.ORT, engine.OpenVINO} {

@@ -30,6 +30,7 @@ type commands struct {
 	Segment    segmentCommand    `cmd:"" help:"Segment an image, or every image of a folder."`
 	Convert    convertCommand    `cmd:"" help:"Turn an nnU-Net results folder, or an exported network, into one bundle."`
 	Info       infoCommand       `cmd:"" help:"Describe a model."`
+	Plan       planCommand       `cmd:"" help:"Plan the training of networks from labelled images."`
 	Preprocess preprocessCommand `cmd:"" help:"Prepare a dataset's cases for training."`
 	Train      trainCommand      `cmd:"" help:"Train a network."`
 	Export     exportCommand     `cmd:"" help:"Make a bundle, or a results folder for nnU-Net, of a training."`

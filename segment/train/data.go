@@ -9,26 +9,28 @@ import (
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/train/augment"
 	"github.com/libflare/libflare/segment/train/dataset"
-	"github.com/libflare/libflare/segment/train/random"
+	"github.com/libflare/libflare/segment/train/sample"
 )
 
 // data makes the batches of a training: each is a function of the seed, its kind and its
 // number, whoever makes it and when.
 type data struct {
-	seed       uint64
-	batch      int
-	foreground float64
-	patch      [3]int
-	channels   int
-	ignore     bool    // the last of a case's locations are of all that is annotated
-	kinds      [2]kind // training, validation
+	batch  int
+	voxels int // of a patch
+	size   int // numbers of a sample's image: channels x patch
+	shape  [3]int
+	kinds  [2]*sample.Loader // training, validation
+	cases  [2][]string       // their names
 }
 
-// kind is where batches come from and what happens to them.
-type kind struct {
-	cases    []*dataset.Case
-	pipeline *augment.Pipeline
+// cached is a case of a cache as a source of samples.
+type cached struct {
+	augment.Arrays
+	locations sample.Locations
 }
+
+// Locations implements sample.Case.
+func (c *cached) Locations() *sample.Locations { return &c.locations }
 
 const (
 	training   = 0
@@ -38,21 +40,11 @@ const (
 // newData opens the cases of a split.
 func (t *Trainer) newData(cache *dataset.Cache, split dataset.Split) (*data, error) {
 	c := t.configuration
-	d := &data{seed: t.Seed, batch: t.Settings.Batch, foreground: t.Foreground, ignore: t.Dataset.IgnoreLabel >= 0, channels: t.Step.Channels, patch: [3]int{1, 1, 1}}
-	copy(d.patch[3-len(c.PatchSize):], c.PatchSize)
-	for kind, names := range [][]string{split.Train, split.Val} {
-		for _, name := range names {
-			k, err := cache.Case(name)
-			if err != nil {
-				return nil, err
-			}
-			if k.Channels != d.channels {
-				return nil, fault.New(fault.Model, "case %s has %d channels, the network takes %d", name, k.Channels, d.channels)
-			}
-			d.kinds[kind].cases = append(d.kinds[kind].cases, k)
-		}
-	}
-	setup := augment.Setup{Patch: d.patch, Channels: d.channels}
+	d := &data{batch: t.Settings.Batch, shape: [3]int{1, 1, 1}}
+	copy(d.shape[3-len(c.PatchSize):], c.PatchSize)
+	d.voxels = d.shape[0] * d.shape[1] * d.shape[2]
+	d.size = d.voxels * t.Step.Channels
+	setup := augment.Setup{Patch: d.shape, Channels: t.Step.Channels}
 	for i, masked := range c.UseMask {
 		if masked {
 			setup.Masked = append(setup.Masked, i)
@@ -65,7 +57,32 @@ func (t *Trainer) newData(cache *dataset.Cache, split dataset.Split) (*data, err
 	if t.NoMirroring {
 		pipeline.Transforms = slices.DeleteFunc(pipeline.Transforms, func(s augment.Transform) bool { _, mirror := s.(augment.Mirror); return mirror })
 	}
-	d.kinds[training].pipeline, d.kinds[validation].pipeline = pipeline, augment.None(setup)
+	ignore := t.Dataset.IgnoreLabel >= 0
+	d.cases = [2][]string{split.Train, split.Val}
+	for kind, names := range d.cases {
+		set := sample.Set{Batch: d.batch, Foreground: t.Foreground, Ignore: ignore, Seed: t.Seed + uint64(kind)*0x9e3779b97f4a7c15}
+		for _, name := range names {
+			k, err := cache.Case(name)
+			if err != nil {
+				return nil, err
+			}
+			if k.Channels != t.Step.Channels {
+				return nil, fault.New(fault.Model, "case %s has %d channels, the network takes %d", name, k.Channels, t.Step.Channels)
+			}
+			source := &cached{Arrays: augment.Arrays{Size: k.Shape, Voxels: k.Image, Classes: k.Labels}}
+			for _, l := range k.Locations {
+				source.locations.Classes = append(source.locations.Classes, cmem.Cast[[3]int32](cmem.Bytes(l)))
+			}
+			if n := len(k.Locations) - 1; ignore {
+				source.locations.Annotated, source.locations.Classes = source.locations.Classes[n], source.locations.Classes[:n]
+			}
+			set.Cases = append(set.Cases, source)
+		}
+		if kind == validation {
+			pipeline = augment.None(setup)
+		}
+		d.kinds[kind] = sample.NewLoader(set, pipeline)
+	}
 	return d, nil
 }
 
@@ -85,28 +102,18 @@ type slot struct {
 	ready  chan struct{}
 }
 
-// worker is what one goroutine that makes batches owns.
-type worker struct {
-	data       *data
-	random     *random.Rand
-	parameters augment.Parameters
-	scratch    [2]*augment.Scratch
-}
+// worker is what one goroutine that makes batches owns, for each kind.
+type worker [2]*sample.Worker
 
 // fill makes the slot's batch.
-func (w *worker) fill(s *slot) error {
-	d, k := w.data, &w.data.kinds[s.kind]
-	voxels := d.patch[0] * d.patch[1] * d.patch[2]
+func (d *data) fill(s *slot, w *worker) error {
 	for i := range d.batch {
-		w.random.Key(d.seed, uint64(s.kind), uint64(s.step), uint64(i))
-		c, corner := d.pick(w.random, s.kind, i)
-		k.pipeline.Draw(&w.parameters, w.random)
-		sample := augment.Sample{Shape: d.patch, Image: s.images[i*d.channels*voxels : (i+1)*d.channels*voxels : (i+1)*d.channels*voxels],
-			Labels: s.labels[i*voxels : (i+1)*voxels : (i+1)*voxels]}
-		if err := k.pipeline.Make(&sample, &augment.Arrays{Size: c.Shape, Voxels: c.Image, Classes: c.Labels}, corner, &w.parameters, w.scratch[s.kind]); err != nil {
+		out := augment.Sample{Shape: d.shape, Image: s.images[i*d.size : (i+1)*d.size : (i+1)*d.size], Labels: s.labels[i*d.voxels : (i+1)*d.voxels : (i+1)*d.voxels]}
+		c, err := d.kinds[s.kind].Make(uint64(s.step), i, &out, w[s.kind])
+		if err != nil {
 			return err
 		}
-		s.cases[i] = c.Name
+		s.cases[i] = d.cases[s.kind][c.Case]
 	}
 	return nil
 }
@@ -131,22 +138,21 @@ func (d *data) start(workers int, jobs func() (job, bool)) (_ *queue, err error)
 			q.release()
 		}
 	}()
-	voxels := d.patch[0] * d.patch[1] * d.patch[2]
 	for range workers + 2 {
 		s := &slot{cases: make([]string, d.batch)}
 		q.slots = append(q.slots, s)
-		if s.images, err = cmem.Alloc[float32](d.batch * d.channels * voxels); err != nil {
+		if s.images, err = cmem.Alloc[float32](d.batch * d.size); err != nil {
 			return nil, err
 		}
-		if s.labels, err = cmem.Alloc[int16](d.batch * voxels); err != nil {
+		if s.labels, err = cmem.Alloc[int16](d.batch * d.voxels); err != nil {
 			return nil, err
 		}
 	}
 	for range workers {
-		w := &worker{data: d, random: random.New()}
+		w := &worker{}
 		q.all = append(q.all, w)
 		for i := range d.kinds {
-			if w.scratch[i], err = d.kinds[i].pipeline.NewScratch(); err != nil {
+			if w[i], err = d.kinds[i].NewWorker(); err != nil {
 				return nil, err
 			}
 		}
@@ -190,7 +196,7 @@ func (d *data) start(workers int, jobs func() (job, bool)) (_ *queue, err error)
 							s.err = fault.New(fault.Internal, "making a batch of cases %v: %v", s.cases, p)
 						}
 					}()
-					s.err = w.fill(s)
+					s.err = d.fill(s, w)
 				}()
 			}
 		})
@@ -232,9 +238,9 @@ func (q *queue) release() {
 		cmem.Free(s.labels)
 	}
 	for _, w := range q.all {
-		for _, s := range w.scratch {
-			if s != nil {
-				s.Free()
+		for _, k := range w {
+			if k != nil {
+				k.Free()
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/libflare/libflare/segment"
-	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/train"
 	"github.com/libflare/libflare/segment/train/dataset"
@@ -39,7 +37,7 @@ func (c *preprocessCommand) Run(ctx context.Context, d *display) error {
 	if err != nil {
 		return err
 	}
-	cache, err := fill(ctx, d, c.Out, raw, text, c.Plans, nil, c.Configuration, c.Threads)
+	cache, err := fill(ctx, d, c.Out, raw, text, c.Plans, c.Configuration, c.Threads)
 	if err == nil {
 		cache.Close()
 	}
@@ -47,14 +45,13 @@ func (c *preprocessCommand) Run(ctx context.Context, d *display) error {
 }
 
 // fill preprocesses a dataset.
-func fill(ctx context.Context, d *display, folder string, raw *nnunet.RawDataset, text []byte, path string, fingerprint []byte, configuration string, threads int) (*dataset.Cache, error) {
+func fill(ctx context.Context, d *display, folder string, raw *nnunet.RawDataset, text []byte, path, configuration string, threads int) (*dataset.Cache, error) {
 	plans, err := nnunet.ParsePlans(text, path)
 	if err != nil {
 		return nil, err
 	}
-	if fingerprint == nil { // beside the plans, perhaps
-		fingerprint, _ = os.ReadFile(filepath.Join(filepath.Dir(path), "dataset_fingerprint.json"))
-	}
+	// Beside the plans, perhaps; it goes along with the network.
+	fingerprint, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "dataset_fingerprint.json"))
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
@@ -84,13 +81,12 @@ func readText(path string) ([]byte, error) {
 }
 
 type trainCommand struct {
-	Plans         string   `placeholder:"FILE" help:"The plans.json; by default the dataset is planned first."`
-	Planner       string   `default:"ExperimentPlanner" placeholder:"NAME" help:"Where it is planned: ExperimentPlanner, ResEncM, ResEncL, Isotropic25 or Student."`
+	Plans         string   `placeholder:"FILE" help:"The plans.json; by default that of DATASET_preprocessed, where flare plan puts it, which is called where there is none."`
 	Configuration string   `default:"3d_fullres" placeholder:"NAME" help:"The configuration of the plans; 3d_fullres by default."`
 	Fold          string   `default:"0" placeholder:"K" help:"0 to 4, or all; 0 by default."`
 	Splits        string   `placeholder:"FILE" help:"Splits such as nnU-Net's splits_final.json; by default its five folds."`
 	Out           string   `short:"o" placeholder:"RUN" required:"" help:"Folder of the training."`
-	Cache         string   `placeholder:"FOLDER" help:"Folder for preprocessed cases; by default in RUN."`
+	Cache         string   `placeholder:"FOLDER" help:"Folder for preprocessed cases; by default DATASET_preprocessed/NAME of the configuration."`
 	Resume        bool     `help:"Go on where a training in RUN was interrupted."`
 	Init          string   `placeholder:"MODEL" help:"Begin with the weights of a bundle or results folder."`
 	Epochs        int      `default:"1000" placeholder:"N" help:"1000 by default."`
@@ -178,53 +174,28 @@ func (c *trainCommand) open(ctx context.Context, d *display) (*dataset.Cache, er
 	if err != nil {
 		return nil, err
 	}
-	folder := c.Cache
-	if folder == "" {
-		folder = filepath.Join(c.Out, "cache")
-	}
-	if c.Plans != "" {
-		text, err := readText(c.Plans)
-		if err != nil {
-			return nil, err
-		}
-		return fill(ctx, d, folder, raw, text, c.Plans, nil, c.Configuration, 0)
-	}
-	plans, fingerprint, err := c.plan(ctx, d, raw, folder)
+	beside, err := preprocessedFolder(c.Dataset)
 	if err != nil {
 		return nil, err
 	}
-	return fill(ctx, d, folder, raw, plans, "plans of "+c.Dataset, fingerprint, c.Configuration, 0)
-}
-
-// plan measures and plans the dataset, or takes what is in the cache already.
-func (c *trainCommand) plan(ctx context.Context, d *display, raw *nnunet.RawDataset, folder string) (plans, fingerprint []byte, err error) {
-	path := filepath.Join(folder, "dataset_fingerprint.json")
-	f, err := nnunet.ReadFingerprint(path)
-	if err != nil {
-		d.begin("fingerprint")
-		var notes []string
-		f, notes, err = train.ExtractFingerprint(ctx, raw, train.FingerprintOptions{Progress: func(done, cases int) {
-			d.progress("read", float64(done)/float64(cases))
-		}})
-		d.end()
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, n := range notes {
-			d.line("%s", n)
-		}
-		if err := os.MkdirAll(folder, 0o777); err != nil {
-			return nil, nil, fileError(err)
-		}
-		if err := imageio.WriteFileAtomic(path, func(w io.Writer) error { _, err := w.Write(f.JSON()); return err }); err != nil {
-			return nil, nil, err
+	folder, path := c.Cache, c.Plans
+	if folder == "" {
+		folder = filepath.Join(beside, c.Configuration)
+	}
+	if path == "" {
+		path = filepath.Join(beside, "plans.json")
+		if _, err := os.Stat(path); err != nil {
+			plan := planCommand{Planner: "ExperimentPlanner", Path: c.Dataset}
+			if err := plan.Run(ctx, d); err != nil {
+				return nil, err
+			}
 		}
 	}
-	p, err := nnunet.Plan(c.Planner, f, raw.Dataset, raw.Name)
+	text, err := readText(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return p.Raw, f.JSON(), nil
+	return fill(ctx, d, folder, raw, text, path, c.Configuration, 0)
 }
 
 // trainProgress shows a training: on a terminal all the time, else once for each epoch.

@@ -66,12 +66,8 @@ func (l *loop) jobs() func() (job, bool) {
 // run trains from the state on to the last epoch. After an error the state and the
 // parameters are those after the last good step, except where saying so.
 func (l *loop) run(ctx context.Context) error {
-	workers := l.options.Workers
-	if workers == 0 {
-		workers = l.Step.Threads
-	}
 	var err error
-	if l.queue, err = l.data.start(workers, l.jobs()); err != nil {
+	if l.queue, err = l.data.start(l.workers(), l.jobs()); err != nil {
 		return err
 	}
 	defer l.queue.close()
@@ -124,10 +120,7 @@ func (l *loop) take(ctx context.Context) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	copy(l.Step.Images, b.images)
-	for i, v := range b.labels {
-		l.Step.Labels[i] = float32(v)
-	}
+	l.put(b)
 	return b, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/libflare/libflare/segment"
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/filelock"
 	"github.com/libflare/libflare/segment/train/dataset"
 	"github.com/libflare/libflare/segment/train/record"
 )
@@ -48,7 +49,7 @@ func Run(ctx context.Context, o RunOptions) (*Summary, error) {
 	if err := os.MkdirAll(o.Folder, 0o777); err != nil {
 		return nil, openError(o.Folder, err)
 	}
-	held, err := lock(o.Folder)
+	held, err := filelock.Lock(filepath.Join(o.Folder, lockFile), busy)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +107,11 @@ func Run(ctx context.Context, o RunOptions) (*Summary, error) {
 	return Validate(ctx, bundle, o.Cache, split.Val, filepath.Join(o.Folder, "validation"), o.Options, o.Progress)
 }
 
+const (
+	lockFile = "lock"
+	busy     = "another process trains here: wait for it, or choose another folder"
+)
+
 // digest identifies what a training's numbers depend on besides the engine.
 func (t *Trainer) digest(more ...any) string {
 	text, err := json.Marshal([]any{t.Settings, string(t.Plans.Raw), string(t.Dataset.Raw), t.Configuration, t.Fold, more})
@@ -132,6 +138,20 @@ func writeFiles(folder string, t Task, split dataset.Split) error {
 		}
 	}
 	return b.Commit()
+}
+
+// Evaluate is Validate with the network as it is now.
+func (t *Trainer) Evaluate(ctx context.Context, cache *dataset.Cache, cases []string, folder string, progress func(Progress)) (*Summary, error) {
+	work, err := os.MkdirTemp("", "flare-")
+	if err != nil {
+		return nil, openError(os.TempDir(), err)
+	}
+	defer os.RemoveAll(work)
+	bundle := filepath.Join(work, bundleFile)
+	if err := t.Export(bundle); err != nil {
+		return nil, err
+	}
+	return Validate(ctx, bundle, cache, cases, folder, t.options, progress)
 }
 
 // Validate segments whole cases of a cache with a model, from their image files and with

@@ -1,12 +1,15 @@
 package dataset
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -16,6 +19,7 @@ import (
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/filelock"
 	"github.com/libflare/libflare/segment/internal/npy"
 	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/nnunet"
@@ -69,10 +73,17 @@ func Preprocess(ctx context.Context, folder string, o Options) (*Cache, error) {
 		}
 		d.Cases, d.Labels = append(d.Cases, k.Name), append(d.Labels, path)
 	}
+	held, err := filelock.Lock(filepath.Join(folder, "lock"), "another process preprocesses here: wait for it")
+	if err != nil {
+		return nil, err
+	}
+	defer held.Close()
 	// What is there of another preprocessing must not pass for this one's.
 	index := filepath.Join(folder, "cache.json")
-	if err := os.Remove(index); err != nil && fault.KindOf(ioError(index, err)) != fault.NotFound {
-		return nil, ioError(index, err)
+	if there, _ := os.ReadFile(index); !bytes.Equal(there, marshal(d)) {
+		if err := os.Remove(index); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, ioError(index, err)
+		}
 	}
 	var mu sync.Mutex
 	done := 0

@@ -184,6 +184,12 @@ func TestResume(t *testing.T) {
 	stop()
 	_, err = Preprocess(ctx, folder, cancelled)
 	assert.Equal(t, fault.Cancelled, fault.KindOf(err))
+	c, err = Open(folder) // nothing was to do
+	require.NoError(t, err)
+	c.Close()
+	cancelled.Plans = golden(t).Plans
+	_, err = Preprocess(ctx, folder, cancelled)
+	assert.Equal(t, fault.Cancelled, fault.KindOf(err))
 	_, err = Open(folder)
 	assert.ErrorContains(t, err, "flare preprocess")
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/libflare/libflare/segment/nnunet"
 )
@@ -43,6 +44,27 @@ func TestTrain(t *testing.T) {
 	}
 	flare(t, 0, "preprocess", raw, "--plans", filepath.Join(preprocessed, "plans.json"), "-o", filepath.Join(preprocessed, "3d_fullres"))
 
+	// Killed without a word after its first epoch, and resumed, it ends with the same bits.
+	same := []string{raw, "--device", "ort", "--seed", "3", "-o"}
+	whole, killed := filepath.Join(t.TempDir(), "whole"), filepath.Join(t.TempDir(), "killed")
+	train(0, append(same, whole)...)
+	c := program(append(append([]string{"train"}, few...), append(same, killed)...)...)
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < 6000; i++ {
+		if _, err := os.Stat(filepath.Join(killed, "checkpoint.flare")); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.Process.Kill()
+	c.Wait()
+	train(0, append(same, killed, "--resume")...)
+	if text(t, whole, "model.onnx") != text(t, killed, "model.onnx") {
+		t.Error("a training that was killed and resumed differs")
+	}
+
 	// What was exported segments, and is where a training can begin.
 	folder, bundle := filepath.Join(t.TempDir(), "results"), filepath.Join(t.TempDir(), "b.onnx")
 	flare(t, 0, "export", run, folder)
@@ -60,7 +82,7 @@ func TestTrain(t *testing.T) {
 	for _, bad := range [][]string{{raw, "-o", run + "2", "--noise", "loud"}, {raw, "-o", run + "2", "--rate", "-1"}} {
 		train(2, bad...)
 	}
-	if out = train(2, raw, "-o", run+"2", "--fold", "7"); !strings.Contains(out, "no fold") && !strings.Contains(out, "3 training cases") {
+	if out = train(8, raw, "-o", run+"2", "--fold", "7"); !strings.Contains(out, "3 training cases") {
 		t.Errorf("fold 7: %s", out)
 	}
 	flare(t, 4, "export", t.TempDir(), bundle)

@@ -23,10 +23,20 @@ type data struct {
 	cases  [2][]string       // their names
 }
 
-// cached is a case of a cache as a source of samples.
+// cached is a case of a cache as a source of samples. It is verified when the first
+// sample is made of it.
 type cached struct {
 	augment.Arrays
+	of        *dataset.Case
 	locations sample.Locations
+}
+
+// Image implements augment.Source.
+func (c *cached) Image(channel int, dst []float32, stride [2]int, lo, hi [3]int) error {
+	if err := c.of.Verify(); err != nil {
+		return err
+	}
+	return c.Arrays.Image(channel, dst, stride, lo, hi)
 }
 
 // Locations implements sample.Case.
@@ -39,6 +49,9 @@ const (
 
 // newData opens the cases of a split.
 func (t *Trainer) newData(cache *dataset.Cache, split dataset.Split) (*data, error) {
+	if t.Soft || t.Weighted {
+		return nil, fault.New(fault.Unsupported, "a cache of cases holds labels, not the soft targets or weights that this trainer's settings ask for")
+	}
 	c := t.configuration
 	d := &data{batch: t.Settings.Batch, shape: [3]int{1, 1, 1}}
 	copy(d.shape[3-len(c.PatchSize):], c.PatchSize)
@@ -69,7 +82,7 @@ func (t *Trainer) newData(cache *dataset.Cache, split dataset.Split) (*data, err
 			if k.Channels != t.Step.Channels {
 				return nil, fault.New(fault.Model, "case %s has %d channels, the network takes %d", name, k.Channels, t.Step.Channels)
 			}
-			source := &cached{Arrays: augment.Arrays{Size: k.Shape, Voxels: k.Image, Classes: k.Labels}}
+			source := &cached{of: k, Arrays: augment.Arrays{Size: k.Shape, Voxels: k.Image, Classes: k.Labels}}
 			for _, l := range k.Locations {
 				source.locations.Classes = append(source.locations.Classes, cmem.Cast[[3]int32](cmem.Bytes(l)))
 			}

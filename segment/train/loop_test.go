@@ -372,6 +372,12 @@ func TestFineTune(t *testing.T) {
 		for i := range b.Images {
 			b.Images[i], b.Labels[i] = float32(i%7), float32(i%7/6)
 		}
+		s, err := k.Sampler(o.Cache, dataset.Split{Train: o.Cache.Cases, Val: o.Cache.Cases}, 5)
+		require.NoError(t, err)
+		cases, err := s.Next(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, cases, 2)
+		s.Close()
 		require.NoError(t, k.Take(&b))
 		first, err := k.Train(t.Context(), 0.01, 0)
 		require.NoError(t, err)
@@ -390,6 +396,24 @@ func TestFineTune(t *testing.T) {
 		assert.ErrorContains(t, k.Take(&b), "soft targets")
 		k.Close()
 	}
+	// Soft targets and weights come with the caller's batches.
+	soft := o.Settings
+	soft.Soft, soft.Weighted = true, true
+	k, err := FineTune(folder, soft, o.Options)
+	require.NoError(t, err)
+	defer k.Close()
+	b := Batch{Images: make([]float32, 8192), Soft: make([]float32, 3*8192), Weights: make([]float32, 8192)}
+	for i := range b.Images {
+		b.Images[i], b.Weights[i] = float32(i%7), float32(i%2)
+		b.Soft[i%4096+i/4096*3*4096] = 1 // background
+	}
+	require.NoError(t, k.Take(&b))
+	r, err := k.Train(t.Context(), 0.001, 0)
+	require.NoError(t, err)
+	assert.Positive(t, r.CE)
+	_, err = k.Sampler(o.Cache, dataset.Split{Train: o.Cache.Cases, Val: o.Cache.Cases}, 0)
+	assert.Equal(t, fault.Unsupported, fault.KindOf(err))
+
 	for _, bad := range []func(s *Settings){func(s *Settings) { s.Epochs = 0 }, func(s *Settings) { s.LearningRate = math.NaN() },
 		func(s *Settings) { s.Optimizer = "lion" }, func(s *Settings) { s.Dropout = 1 }} {
 		s := Default()

@@ -71,7 +71,7 @@ func New(t Task, s Settings, o Options) (*Trainer, error) {
 	s.NoMirroring = s.NoMirroring || c.NoMirroring
 	k := &Trainer{Task: t, Settings: s, options: o, configuration: c, architecture: arch}
 	config := Config{Arch: arch, Channels: t.Dataset.NumInputs(c), Heads: t.Dataset.NumHeads(), Patch: c.PatchSize, Batch: s.Batch,
-		Loss: onnx.Loss{BatchDice: c.BatchDice, Ignore: max(0, t.Dataset.IgnoreLabel)}, Dropout: s.Dropout, StochasticDepth: s.StochasticDepth,
+		Loss: onnx.Loss{BatchDice: c.BatchDice, Ignore: max(0, t.Dataset.IgnoreLabel), Soft: s.Soft, Weighted: s.Weighted}, Dropout: s.Dropout, StochasticDepth: s.StochasticDepth,
 		Device: o.Device, Threads: o.Threads, Runtime: o.Runtime, Fast: o.Fast}
 	if t.Dataset.HasRegions() {
 		for _, r := range t.Dataset.Regions() {

@@ -96,6 +96,16 @@ type Case struct {
 	Locations [][]int32 // of each class, z,y,x of one voxel after the other
 
 	mapped [][]byte
+	unsure []unsure
+	verify sync.Once
+	damage error
+}
+
+// unsure is a mapped file whose checksum was not looked at yet.
+type unsure struct {
+	path string
+	data []byte
+	crc  uint32
 }
 
 // Open opens a cache made by Preprocess. Errors: NotFound, IO, Format, Unsupported
@@ -167,8 +177,8 @@ func (c *Cache) Close() {
 	clear(c.open)
 }
 
-// Case returns a case. The first time, its checksums are verified. Errors: NotFound, IO,
-// Format (a damaged file, or one of another preprocessing).
+// Case returns a case; Verify, which reads all of it, is left to its user. Errors:
+// NotFound, IO, Format (a truncated file, or one of another preprocessing).
 func (c *Cache) Case(name string) (*Case, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -187,7 +197,21 @@ func (c *Cache) Case(name string) (*Case, error) {
 	return k, nil
 }
 
-// openCase maps and verifies the case of a cache folder.
+// Verify compares the arrays with their checksums, the first time that it is called, and
+// returns what it found then: an error of kind Format, or nil. Any number of goroutines
+// may call it.
+func (k *Case) Verify() error {
+	k.verify.Do(func() {
+		for _, u := range k.unsure {
+			if found := crc32.Checksum(u.data, castagnoli); found != u.crc && k.damage == nil {
+				k.damage = fault.New(fault.Format, "%s: damaged (checksum %08x, expected %08x): preprocess again", u.path, found, u.crc)
+			}
+		}
+	})
+	return k.damage
+}
+
+// openCase maps the case of a cache folder.
 func openCase(folder, name, digest string) (_ *Case, err error) {
 	k := &Case{}
 	file := filepath.Join(folder, name+".json")
@@ -245,7 +269,7 @@ func openCase(folder, name, digest string) (_ *Case, err error) {
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // mapFile maps an array file, which must begin with header and hold size bytes more, and
-// returns those.
+// returns those; its checksum is left to Verify.
 func (k *Case) mapFile(path string, header []byte, size int, crc uint32) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -264,8 +288,9 @@ func (k *Case) mapFile(path string, header []byte, size int, crc uint32) ([]byte
 		return nil, fault.New(fault.IO, "%s: mapping it into memory: %w", path, err)
 	}
 	k.mapped = append(k.mapped, data)
-	if found := crc32.Checksum(data, castagnoli); found != crc || string(data[:len(header)]) != string(header) {
-		return nil, fault.New(fault.Format, "%s: damaged (checksum %08x, expected %08x): preprocess again", path, found, crc)
+	k.unsure = append(k.unsure, unsure{path, data, crc})
+	if string(data[:len(header)]) != string(header) {
+		return nil, fault.New(fault.Format, "%s: begins as no such array does: preprocess again", path)
 	}
 	return data[len(header):], nil
 }
@@ -274,7 +299,7 @@ func (k *Case) unmap() {
 	for _, m := range k.mapped {
 		_ = unix.Munmap(m)
 	}
-	k.mapped, k.Image, k.Labels, k.Locations = nil, nil, nil, nil
+	k.mapped, k.unsure, k.Image, k.Labels, k.Locations = nil, nil, nil, nil, nil
 }
 
 // ioError gives an error of package os its kind.

@@ -232,7 +232,7 @@ func (m *maker) there(name string, sources []sourceFile) bool {
 		return false
 	}
 	defer k.unmap()
-	if len(k.Sources) != len(sources) {
+	if k.Verify() != nil || len(k.Sources) != len(sources) {
 		return false
 	}
 	for i, s := range sources {

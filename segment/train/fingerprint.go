@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
@@ -44,6 +45,7 @@ func ExtractFingerprint(ctx context.Context, raw *nnunet.RawDataset, o Fingerpri
 		cases = make([]measured, n)
 		mu    sync.Mutex
 		done  int
+		bad   atomic.Bool // then the other cases are only checked
 	)
 	defer func() {
 		for i := range cases {
@@ -52,9 +54,11 @@ func ExtractFingerprint(ctx context.Context, raw *nnunet.RawDataset, o Fingerpri
 	}()
 	err = parallel.For(n, o.Threads, func(_, i int) error {
 		c := &cases[i]
-		c.err = c.measure(ctx, raw, raw.Cases[i], samples/n)
+		c.err = c.measure(ctx, raw, raw.Cases[i], samples/n, &bad)
 		switch fault.KindOf(c.err) {
-		case 0, fault.Format, fault.Model, fault.NotFound: // let the user know of others, too
+		case 0:
+		case fault.Format, fault.Model, fault.NotFound: // let the user know of others, too
+			bad.Store(true)
 		default:
 			return c.err
 		}
@@ -157,13 +161,16 @@ func (m *measured) free() {
 	}
 }
 
-// measure reads a case and draws n voxels of its foreground.
-func (m *measured) measure(ctx context.Context, raw *nnunet.RawDataset, c nnunet.RawCase, n int) error {
+// measure reads a case and, unless only is set, draws n voxels of its foreground.
+func (m *measured) measure(ctx context.Context, raw *nnunet.RawDataset, c nnunet.RawCase, n int, only *atomic.Bool) error {
 	l, err := openLabelled(ctx, raw, c)
 	if err != nil {
 		return err
 	}
 	defer l.Free()
+	if only.Load() {
+		return nil
+	}
 	crop := preprocess.CropToNonzero(l.image.Volume, l.view, 1)
 	m.shape, m.spacing, m.foreground, m.placed = crop.Shape, l.spacing, l.foreground, l.placed
 	m.size = float64(crop.Voxels()) / float64(l.view.Voxels())

@@ -1,6 +1,8 @@
 package train
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"math"
 	"os"
@@ -11,9 +13,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/testenv"
 	"github.com/libflare/libflare/segment/nnunet"
+	"github.com/libflare/libflare/segment/volume"
 )
 
 // hippocampus returns the Decathlon's dataset, whose files lack nnU-Net's channel numbers,
@@ -118,5 +123,52 @@ func TestSmallDatasets(t *testing.T) {
 				assert.Empty(t, notes)
 			}
 		})
+	}
+}
+
+// What a reader that turns images can't put on one grid, and cancelling.
+func TestFingerprintErrors(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "Dataset003_Turned")
+	require.NoError(t, os.CopyFS(folder, os.DirFS("testdata/Dataset003_Turned")))
+	raw, err := nnunet.OpenRawDataset(folder)
+	require.NoError(t, err)
+	image, err := imageio.Read(t.Context(), raw.Cases[0].Label)
+	require.NoError(t, err)
+	defer image.Free()
+	image.Direction = volume.Identity
+	require.NoError(t, imageio.Write(t.Context(), raw.Cases[0].Label, image.Volume))
+	before := cmem.Live()
+	_, _, err = ExtractFingerprint(t.Context(), raw, FingerprintOptions{})
+	assert.Equal(t, fault.Model, fault.KindOf(err))
+	assert.ErrorContains(t, err, "only.nii.gz: its voxels are in the order LPS, those of its image")
+	assert.Equal(t, before, cmem.Live())
+
+	// Elsewhere that is only worth a note.
+	text, err := os.ReadFile(filepath.Join(folder, "dataset.json"))
+	require.NoError(t, err)
+	text = bytes.Replace(text, []byte("SimpleITKIOWithReorient"), []byte("SimpleITKIO"), 1)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "dataset.json"), text, 0o666))
+	raw, err = nnunet.OpenRawDataset(folder)
+	require.NoError(t, err)
+	_, notes, err := ExtractFingerprint(t.Context(), raw, FingerprintOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"1 cases (only) have labels whose origin or direction differs from their image's: see that they fit"}, notes)
+
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	_, _, err = ExtractFingerprint(ctx, raw, FingerprintOptions{})
+	assert.Equal(t, fault.Cancelled, fault.KindOf(err))
+
+	// Every allocation may fail.
+	for n := 1; ; n++ {
+		cmem.FailAfter(n)
+		_, _, err := ExtractFingerprint(t.Context(), raw, FingerprintOptions{Threads: 1})
+		if cmem.FailAfter(0) > 0 {
+			assert.NoError(t, err)
+			assert.Greater(t, n, 5)
+			break
+		}
+		assert.Equal(t, fault.Memory, fault.KindOf(err), "allocation %d: %v", n, err)
+		require.Equal(t, before, cmem.Live(), "after allocation %d failed", n)
 	}
 }

@@ -26,43 +26,43 @@ type labelled struct {
 // Errors name the file; besides those of imageio.ReadFiles: Format (voxels that are not
 // finite, values that are no labels of dataset.json), Model (the number of channels, grids
 // that differ).
-func openLabelled(ctx context.Context, raw *nnunet.RawDataset, c nnunet.RawCase) (l *labelled, err error) {
-	l = &labelled{}
-	defer func() {
-		if err != nil {
-			l.Free()
-		}
-	}()
-	if l.image, err = imageio.ReadFiles(ctx, c.Images); err != nil {
+func openLabelled(ctx context.Context, raw *nnunet.RawDataset, c nnunet.RawCase) (*labelled, error) {
+	l := &labelled{}
+	if err := l.open(ctx, raw, c); err != nil {
+		l.Free()
 		return nil, err
+	}
+	return l, nil
+}
+
+func (l *labelled) open(ctx context.Context, raw *nnunet.RawDataset, c nnunet.RawCase) (err error) {
+	if l.image, err = imageio.ReadFiles(ctx, c.Images); err != nil {
+		return err
 	}
 	if l.label, err = imageio.Read(ctx, c.Label); err != nil {
-		return nil, err
+		return err
 	}
 	if n := len(raw.Dataset.Channels); l.image.Channels != n {
-		return nil, fault.New(fault.Model, "%s: %d channels, dataset.json has %d (%s)", c.Images[0], l.image.Channels, n, strings.Join(raw.Dataset.Channels, ", "))
+		return fault.New(fault.Model, "%s: %d channels, dataset.json has %d (%s)", c.Images[0], l.image.Channels, n, strings.Join(raw.Dataset.Channels, ", "))
 	}
 	if l.image.NotFinite > 0 {
-		return nil, fault.New(fault.Format, "%s: %d voxels are NaN or infinite: replace them by what means nothing there in such images", c.Images[0], l.image.NotFinite)
+		return fault.New(fault.Format, "%s: %d voxels are NaN or infinite: replace them by what means nothing there in such images", c.Images[0], l.image.NotFinite)
 	}
 	if l.label.NotFinite > 0 {
-		return nil, fault.New(fault.Format, "%s: %d voxels are NaN or infinite, expected labels", c.Label, l.label.NotFinite)
+		return fault.New(fault.Format, "%s: %d voxels are NaN or infinite, expected labels", c.Label, l.label.NotFinite)
 	}
 	reader, err := raw.Dataset.Reader()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := l.place(strings.HasSuffix(reader, "WithReorient"), c); err != nil {
-		return nil, err
+		return err
 	}
-	return l, l.check(raw.Dataset, c.Label)
+	return l.check(raw.Dataset, c.Label)
 }
 
-// Free may be called on nil.
+// Free gives the memory back.
 func (l *labelled) Free() {
-	if l == nil {
-		return
-	}
 	for _, im := range []*imageio.Image{l.image, l.label} {
 		if im != nil {
 			im.Free()

@@ -15,15 +15,18 @@ func (s *State) Choices(counts []uint32, most uint32, n int) []uint32 {
 	}
 	// A number above most does not count; without a branch for it, that costs little.
 	for n > 0 {
-		left := n
-		for range n { // not more than are missing
-			v := s.Uint32() & mask
+		if s.pos == len(s.key) {
+			s.twist()
+		}
+		states := s.key[s.pos:min(len(s.key), s.pos+n)] // not more than are missing
+		s.pos += len(states)
+		for _, y := range states {
+			v := temper(y) & mask
 			counts[v]++
 			if v <= most {
-				left--
+				n--
 			}
 		}
-		n = left
 	}
 	return counts[:int(most)+1]
 }

@@ -19,22 +19,39 @@ func New(seed uint32) *State {
 	return s
 }
 
-// Uint32 returns the next 32 random bits.
-func (s *State) Uint32() uint32 {
+// twist makes the next 624 states.
+func (s *State) twist() {
 	const n, m = 624, 397
-	if s.pos == n {
-		for i := range s.key {
-			y := s.key[i]&0x80000000 | s.key[(i+1)%n]&0x7fffffff
-			s.key[i] = s.key[(i+m)%n] ^ y>>1 ^ -(y&1)&0x9908b0df
-		}
-		s.pos = 0
+	next := func(i, after, far int) {
+		y := s.key[i]&0x80000000 | s.key[after]&0x7fffffff
+		s.key[i] = s.key[far] ^ y>>1 ^ -(y&1)&0x9908b0df
 	}
-	y := s.key[s.pos]
-	s.pos++
+	for i := range n - m {
+		next(i, i+1, i+m)
+	}
+	for i := n - m; i < n-1; i++ {
+		next(i, i+1, i+m-n)
+	}
+	next(n-1, 0, m-1)
+	s.pos = 0
+}
+
+// temper returns the random bits of a state.
+func temper(y uint32) uint32 {
 	y ^= y >> 11
 	y ^= y << 7 & 0x9d2c5680
 	y ^= y << 15 & 0xefc60000
 	return y ^ y>>18
+}
+
+// Uint32 returns the next 32 random bits.
+func (s *State) Uint32() uint32 {
+	if s.pos == len(s.key) {
+		s.twist()
+	}
+	y := s.key[s.pos]
+	s.pos++
+	return temper(y)
 }
 
 // interval returns a whole number from 0 to most: bits under a mask, drawn again while

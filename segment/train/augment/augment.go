@@ -3,8 +3,8 @@
 // their probabilities and ranges. A transform draws parameters, which are plain numbers,
 // and applies them: the same parameters give the same sample again.
 //
-// Arrays are C-contiguous, index order z,y,x, channels first. A sample of depth 1 is two-
-// dimensional: no transform works along its z axis.
+// Arrays are C-contiguous, index order z,y,x, channels first. A sample of depth 1 is 2-D:
+// no transform works along its z axis.
 package augment
 
 import "github.com/libflare/libflare/segment/train/random"
@@ -31,7 +31,7 @@ func (s *Sample) channel(c int) []float32 {
 // each with its own p, s and w.
 type Transform interface {
 	// Draw appends random parameters for a sample of so many channels and that shape to p.
-	// No parameters mean no change.
+	// No parameters mean no change; a transform with nothing to draw appends a 1.
 	Draw(p []float64, r *random.Rand, channels int, shape [3]int) []float64
 	// Apply changes the sample: a function of the sample and p, of which there is one
 	// number at least. w is scratch memory for samples of that shape.

@@ -80,6 +80,7 @@ func (c *cut) place(m [3][3]float64) {
 		c.lo[i] = max(first, 0, -c.corner[i])
 		c.hi[i] = min(last+1, t.Box[i], n-c.corner[i])
 		origin[i] -= float64(c.lo[i])
+		c.grid.first[i] = fixed(c.lo[i])
 		c.lo[i], c.hi[i] = c.lo[i]+c.corner[i], c.hi[i]+c.corner[i]
 	}
 	c.grid.set(m, origin, t.Patch, [3]int{c.hi[0] - c.lo[0], c.hi[1] - c.lo[1], c.hi[2] - c.lo[2]})

@@ -18,6 +18,7 @@ type grid struct {
 	patch, size [3]int
 	origin      [3]fixed    // of the patch's first voxel
 	step        [3][3]fixed // [i][j]: along i of the array, per voxel along j of the patch
+	first       [3]fixed    // in whole voxels: the array's first in the box
 }
 
 func (g *grid) set(m [3][3]float64, origin [3]float64, patch, size [3]int) {

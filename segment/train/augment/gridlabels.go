@@ -31,7 +31,7 @@ func (g *grid) labels(dst, src []int16, planar bool) {
 					out[i] = first
 				} else {
 					label := [8]int16{first, v[1], v[row], v[row+1], d[0], d[1], d[row], d[row+1]}
-					out[i] = vote(&label, nearest(at), fz, fy, fx)
+					out[i] = vote(&label, g.nearest(at), fz, fy, fx)
 				}
 				at[0], at[1], at[2] = at[0]+l.step[0], at[1]+l.step[1], at[2]+l.step[2]
 			}
@@ -53,17 +53,17 @@ func (g *grid) edgeLabels(out, src []int16, l line) {
 		_, fz := split(at[0])
 		_, fy := split(at[1])
 		_, fx := split(at[2])
-		out[i] = vote(&label, nearest(at), fz, fy, fx)
+		out[i] = vote(&label, g.nearest(at), fz, fy, fx)
 	}
 }
 
 // nearest returns which neighbour of a place is the nearest, numbered as for neighbour; in
-// the middle between two it is the even one.
-func nearest(at [3]fixed) int {
+// the middle between two it is the one with an even place in the box.
+func (g *grid) nearest(at [3]fixed) int {
 	near := 0
-	for _, c := range at {
+	for i, c := range at {
 		f := uint32(c)
-		if near <<= 1; f > 1<<31 || f == 1<<31 && c>>32&1 == 1 {
+		if near <<= 1; f > 1<<31 || f == 1<<31 && (c>>32+g.first[i])&1 == 1 {
 			near |= 1
 		}
 	}

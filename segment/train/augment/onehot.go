@@ -3,8 +3,8 @@ package augment
 import "github.com/libflare/libflare/segment/train/random"
 
 // OneHot moves the previous stage's labels, the second map, to channels at the end of the
-// image: one of zeros and ones for each of Labels. The image needs the capacity. It has no
-// parameters.
+// image: one of zeros and ones for each of Labels. The image needs the capacity. There is nothing
+// to draw.
 type OneHot struct{ Labels []int16 }
 
 func (t OneHot) Draw(p []float64, _ *random.Rand, _ int, _ [3]int) []float64 { return append(p, 1) }

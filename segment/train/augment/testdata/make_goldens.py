@@ -160,6 +160,11 @@ SPATIAL = [  # source, planar, corner, box, patch, angles, factors
     ("case", True, (-1, 1, -2), (8, 13, 12), (8, 9, 7), (2.5, 0, 0), (1, 0.8, 0.8)),
     ("case", True, (2, -3, 0), (6, 15, 11), (6, 11, 8), (-1.1, 0, 0), (1, 1.4, 0.9)),
     ("slice", True, (0, -1, -2), (1, 15, 15), (1, 10, 9), (0.26, 0, 0), (1, 1.2, 1.2)),
+    # Exactly between voxels, where labels tie: powers of two, so that float32 knows it too.
+    ("case", False, (0, -2, 1), (8, 16, 8), (7, 13, 7), (0, 0, 0), (1, 1, 1)),
+    ("case", False, (1, -1, 2), (8, 16, 8), (7, 15, 7), (0, 0, 0), (0.5, 0.5, 0.5)),
+    ("case", True, (0, -1, 2), (8, 16, 8), (8, 15, 7), (0, 0, 0), (1, 0.5, 1)),
+    ("case", False, (0, -2, 1), (8, 16, 8), (7, 13, 7), (0, 0, 0), (1.00003, 1.00003, 1.00003)),  # all but a tie
     ("case", False, (1, 2, 1), (7, 9, 9), (5, 6, 6), None, None),
     ("case", False, (-3, 2, 4), (9, 12, 10), (8, 9, 9), None, None),
     ("slice", True, (0, -4, 3), (1, 15, 16), (1, 10, 9), None, None),

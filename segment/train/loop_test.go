@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,8 +65,13 @@ func smallPlans(t *testing.T, patch []int, features []int) *nnunet.Plans {
 // case has no label.
 func smallCache(t *testing.T, cases int) *dataset.Cache {
 	t.Helper()
+	return smallCacheOf(t, cases, `{"channel_names": {"0": "MRI"}, "labels": {"background": 0, "bright": 1, "dark": 2}, "file_ending": ".nii.gz"}`)
+}
+
+func smallCacheOf(t *testing.T, cases int, description string) *dataset.Cache {
+	t.Helper()
 	folder := t.TempDir()
-	d, err := nnunet.ParseDataset([]byte(`{"channel_names": {"0": "MRI"}, "labels": {"background": 0, "bright": 1, "dark": 2}, "file_ending": ".nii.gz"}`), "dataset.json")
+	d, err := nnunet.ParseDataset([]byte(description), "dataset.json")
 	require.NoError(t, err)
 	o := dataset.Options{Plans: smallPlans(t, []int{16, 16, 16}, []int{4, 8}), Dataset: d, Configuration: "3d_fullres", Threads: 2}
 	for i := range cases {
@@ -346,6 +352,24 @@ func TestBatches(t *testing.T) {
 	defer stop()
 	_, _ = q.next(ctx)
 	q.close()
+}
+
+// TestRegions trains on overlapping regions, and on labels of which one is ignored.
+func TestRegions(t *testing.T) {
+	for keys, description := range map[string]string{
+		"(1, 2) 2": `{"channel_names": {"0": "MRI"}, "labels": {"background": 0, "both": [1, 2], "dark": 2}, "regions_class_order": [1, 2], "file_ending": ".nii.gz"}`,
+		"1":        `{"channel_names": {"0": "MRI"}, "labels": {"background": 0, "bright": 1, "ignore": 2}, "file_ending": ".nii.gz"}`,
+		"(1, 2)":   `{"channel_names": {"0": "MRI"}, "labels": {"background": 0, "both": [1, 2], "ignore": 3}, "regions_class_order": [1], "file_ending": ".nii.gz"}`,
+	} {
+		o := smallRun(t, smallCacheOf(t, 3, description))
+		o.Settings.Epochs = 8
+		summary, err := Run(t.Context(), o)
+		require.NoError(t, err, keys)
+		assert.Equal(t, keys, strings.Join(summary.Keys, " "))
+		state, _ := parametersOf(t, o.Folder)
+		assert.Less(t, state.Epochs[7].Loss, state.Epochs[0].Loss, keys)
+		assert.Len(t, state.Epochs[7].ClassDice, len(summary.Keys))
+	}
 }
 
 // TestFineTune: weights go through a bundle and through a results folder unchanged; a step

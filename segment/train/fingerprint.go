@@ -172,22 +172,10 @@ func (m *measured) measure(ctx context.Context, raw *nnunet.RawDataset, c nnunet
 		return nil
 	}
 	crop := preprocess.CropToNonzero(l.image.Volume, l.view, 1)
-	m.shape, m.spacing, m.foreground, m.placed = crop.Shape, l.spacing, l.foreground, l.placed
+	m.shape, m.spacing, m.foreground, m.placed = crop.Shape, l.spacing, l.foreground > 0, l.placed
 	m.size = float64(crop.Voxels()) / float64(l.view.Voxels())
 	labels, voxels := make([]float32, crop.Shape[1]*crop.Shape[2]), make([]float32, crop.Shape[1]*crop.Shape[2])
-	inside := 0
-	for z := range crop.Shape[0] {
-		kernel.Load(labels, plane(l.label.Volume, 0, crop, z), kernel.Identity)
-		for _, v := range labels {
-			if v > 0 {
-				inside++
-			}
-		}
-	}
-	if inside == 0 {
-		return nil
-	}
-	values, err := cmem.Alloc[float32](inside)
+	values, err := cmem.Alloc[float32](l.foreground) // some of it may lie outside the crop
 	if err != nil {
 		return err
 	}
@@ -208,7 +196,10 @@ func (m *measured) measure(ctx context.Context, raw *nnunet.RawDataset, c nnunet
 				}
 			}
 		}
-		d, err := draw(random, values, n)
+		if at == 0 {
+			return nil
+		}
+		d, err := draw(random, values[:at], n)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ type labelled struct {
 	image, label *imageio.Image
 	view         volume.View // of both, in the order of nnU-Net's reader
 	spacing      [3]float64  // of the view's axes: mm, slowest first
-	foreground   bool        // any voxel above 0
+	foreground   int         // voxels above 0
 	placed       bool        // image and label have the same origin and direction
 }
 
@@ -112,14 +112,18 @@ func (l *labelled) check(d *nnunet.Dataset, path string) error {
 	row := make([]float32, l.view.Shape[1]*l.view.Shape[2])
 	for z := range l.view.Shape[0] {
 		kernel.Load(row, plane(l.label.Volume, 0, l.view, z), kernel.Identity)
-		most := float32(0)
+		right := float32(0) // the last that was looked at: labels come in runs
 		for _, v := range row {
-			if !(v >= 0 && v < known && v == float32(int32(v))) {
-				return fault.New(fault.Format, "%s: a voxel is %g, dataset.json has only the labels %s", path, v, span(values))
+			if v != right {
+				if !(v >= 0 && v < known && v == float32(int32(v))) {
+					return fault.New(fault.Format, "%s: a voxel is %g, dataset.json has only the labels %s", path, v, span(values))
+				}
+				right = v
 			}
-			most = max(most, v)
+			if v > 0 {
+				l.foreground++
+			}
 		}
-		l.foreground = l.foreground || most > 0
 	}
 	return nil
 }

@@ -195,15 +195,24 @@ func (s *Session) data() (*data, error) {
 // number is how many batches were learnt from.
 func (s *Session) number() int { return s.state.Epoch*s.Iterations + s.state.Iteration }
 
+// Input is a caller's batch, in the caller's memory; it is copied. Of Labels and Soft one
+// is given, as the settings say.
+type Input struct {
+	Images  []float32 // batch x channels x patch
+	Labels  any       // batch x patch whole numbers: []uint8, []int16, []uint16, []int32, []float32; or nil
+	Soft    []float32 // batch x heads x patch: probabilities, or nil
+	Weights []float32 // batch x patch, or nil: all 1
+}
+
 // fetch puts the caller's batch into the step, or with nil the next of the cases.
-func (s *Session) fetch(ctx context.Context, b *Batch) (cases []string, err error) {
-	if b != nil {
-		if err := s.check(b); err != nil {
-			return nil, err
+func (s *Session) fetch(ctx context.Context, in *Input) (cases []string, err error) {
+	s.filled = false
+	if in != nil {
+		b := Batch{Images: in.Images, Soft: in.Soft, Weights: in.Weights}
+		if b.Labels, err = s.labels(in.Labels); err == nil {
+			err = s.Take(&b)
 		}
-		if err = s.Take(b); err == nil {
-			s.filled = true
-		}
+		s.filled = err == nil
 		return nil, err
 	}
 	if s.sampler != nil && s.drawn != s.number() {
@@ -228,29 +237,49 @@ func (s *Session) fetch(ctx context.Context, b *Batch) (cases []string, err erro
 	return cases, nil
 }
 
-// check refuses labels that the dataset lacks.
-func (s *Session) check(b *Batch) error {
-	if b.Labels == nil {
-		return nil
-	}
-	values := s.Dataset.Values()
+// labels copies a caller's labels into the step, and refuses those that the dataset lacks.
+func (s *Session) labels(given any) ([]float32, error) {
+	values := s.Dataset.Values() // from 0 on without gaps, as the reader of dataset.json saw to
 	if s.Dataset.IgnoreLabel >= 0 {
 		values = append(values, s.Dataset.IgnoreLabel)
 	}
-	known := float32(len(values)) // from 0 on without gaps, as the reader of dataset.json saw to
-	for i, v := range b.Labels {
-		if !(v >= 0 && v < known && v == float32(int32(v))) {
-			return fault.New(fault.Argument, "labels hold %g at element %d, expected the labels %s of dataset.json", v, i, span(values))
-		}
+	switch given := given.(type) {
+	case nil:
+		return nil, nil
+	case []uint8:
+		return copyLabels(s.Step.Labels, given, values)
+	case []int16:
+		return copyLabels(s.Step.Labels, given, values)
+	case []uint16:
+		return copyLabels(s.Step.Labels, given, values)
+	case []int32:
+		return copyLabels(s.Step.Labels, given, values)
+	case []float32:
+		return copyLabels(s.Step.Labels, given, values)
 	}
-	return nil
+	return nil, fault.New(fault.Argument, "labels of type %T, expected []uint8, []int16, []uint16, []int32 or []float32", given)
+}
+
+func copyLabels[T uint8 | int16 | uint16 | int32 | float32](dst []float32, src []T, values []int) ([]float32, error) {
+	if len(src) != len(dst) {
+		return nil, fault.New(fault.Argument, "a batch with %d labels, expected %d", len(src), len(dst))
+	}
+	known := float32(len(values))
+	for i, v := range src {
+		f := float32(v)
+		if !(f >= 0 && f < known && f == float32(int32(f))) {
+			return nil, fault.New(fault.Argument, "labels: element %d is %g, expected the labels %s of dataset.json", i, f, span(values))
+		}
+		dst[i] = f
+	}
+	return dst, nil
 }
 
 // Backward computes the loss and gradients of the caller's batch, or with nil of the next
 // of the cases; with add the gradients are added to those there. Errors: Argument, Model
 // (with the cases' names), Cancelled; the gradients are then undefined.
-func (s *Session) Backward(ctx context.Context, b *Batch, add bool) (Result, error) {
-	cases, err := s.fetch(ctx, b)
+func (s *Session) Backward(ctx context.Context, in *Input, add bool) (Result, error) {
+	cases, err := s.fetch(ctx, in)
 	if err != nil {
 		return Result{}, err
 	}
@@ -264,8 +293,8 @@ func (s *Session) Backward(ctx context.Context, b *Batch, add bool) (Result, err
 }
 
 // Learn is Backward and Apply. After an error the parameters are what they were.
-func (s *Session) Learn(ctx context.Context, b *Batch) (Result, error) {
-	cases, err := s.fetch(ctx, b)
+func (s *Session) Learn(ctx context.Context, in *Input) (Result, error) {
+	cases, err := s.fetch(ctx, in)
 	if err != nil {
 		return Result{}, err
 	}
@@ -279,9 +308,9 @@ func (s *Session) Learn(ctx context.Context, b *Batch) (Result, error) {
 
 // Forward computes the loss of the caller's batch, or with nil of the batch that the last
 // call had, without dropout and gradients.
-func (s *Session) Forward(ctx context.Context, b *Batch) (Result, error) {
-	if b != nil {
-		if _, err := s.fetch(ctx, b); err != nil {
+func (s *Session) Forward(ctx context.Context, in *Input) (Result, error) {
+	if in != nil {
+		if _, err := s.fetch(ctx, in); err != nil {
 			return Result{}, err
 		}
 	}

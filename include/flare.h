@@ -143,9 +143,12 @@ typedef struct flare_open_options {
     const char *cache_dir;   /* NULL, or a folder, made if need be, that keeps prepared
                               * networks for later opening; processes may share it, and what
                               * is unusable in it is ignored                               */
+    const char *read_ahead;  /* NULL, or the file that the first flare_segment_file will be
+                              * called with: it is read while the network is prepared, and
+                              * kept until then. It changes no result; lists do not use it */
 } flare_open_options;
 
-#define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 FLARE_API void flare_open_options_init(flare_open_options *options, size_t struct_size);
 
 /* Opens a bundle (.onnx made by flare_convert), an nnU-Net v2 results folder (with

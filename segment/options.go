@@ -51,6 +51,12 @@ type OpenOptions struct {
 	// CacheDir is "" or a folder, made if need be, in which compiled networks are kept for
 	// later opening. Several processes may use one; what is unusable in it is ignored.
 	CacheDir string
+
+	// ReadAhead is "" or the file that the first SegmentFile will be called with: it is
+	// read while the network is prepared, and kept until that call or Close. It changes no
+	// result: other files, or one that changed meanwhile, are read when they are called
+	// for. Lists do not use it.
+	ReadAhead string
 }
 
 const (

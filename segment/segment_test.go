@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/libflare/libflare/segment/imageio"
+	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/testenv"
 	"github.com/libflare/libflare/segment/onnx"
 	"github.com/libflare/libflare/segment/volume"
@@ -456,6 +457,47 @@ func TestCancelAndClose(t *testing.T) {
 	_, err = m.Segment(context.Background(), small, newLabels(t, small.Geometry), Options{})
 	assert.Contains(t, []Kind{ErrHandle, ErrCancelled}, KindOf(err))
 	m.Close()
+}
+
+// However far a call has come when it is cancelled, it ends as cancelled, leaves no file
+// and the model usable.
+func TestCancelAnywhere(t *testing.T) {
+	m, dir := open(t, tiny, OpenOptions{Threads: 2}), t.TempDir()
+	in, out := filepath.Join(dir, "in.nii.gz"), filepath.Join(dir, "out.nii.gz")
+	image := noiseImage(t, geometry(64, 60, 40), 1)
+	require.NoError(t, imageio.Write(context.Background(), in, image))
+	stats, err := m.SegmentFile(context.Background(), in, out, Options{})
+	require.NoError(t, err)
+	want, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(out))
+	live, whole := cmem.Live(), time.Duration(stats.Seconds.Total*float64(time.Second))
+	const moments = 40
+	cancelled, started := 0, map[string]bool{}
+	for i := range moments {
+		phase := "begin"
+		ctx, cancel := context.WithTimeout(context.Background(), whole*time.Duration(i)/moments)
+		_, err := m.SegmentFile(ctx, in, out, Options{Progress: func(p string, _ float64) { phase = p }})
+		cancel()
+		if err == nil {
+			require.NoError(t, os.Remove(out))
+			continue
+		}
+		cancelled++
+		started[phase] = true
+		assert.Equal(t, ErrCancelled, KindOf(err), "%v", err)
+		files, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Len(t, files, 1, "only the input is there")
+		assert.Equal(t, live, cmem.Live())
+	}
+	assert.Greater(t, cancelled, moments/4)
+	assert.Greater(t, len(started), 1, "%v", started)
+	_, err = m.SegmentFile(context.Background(), in, out, Options{})
+	require.NoError(t, err)
+	got, err := os.ReadFile(out)
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
 }
 
 // A reader that reorients gives the network what the same image stored in RAS gives.

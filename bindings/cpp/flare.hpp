@@ -146,6 +146,7 @@ struct OpenOptions {
     std::int32_t threads = 0;
     std::string mode;       // "exact" or "fast"
     std::string cache_dir;  // folder that keeps prepared networks
+    std::string read_ahead; // file of the first segment_file call, read while the model opens
 };
 
 // Progress of a call: fraction 0..1 and phase ("read", "preprocess", "network", "export",
@@ -203,6 +204,7 @@ public:
         o.threads = options.threads;
         o.mode = detail::or_null(options.mode);
         o.cache_dir = detail::or_null(options.cache_dir);
+        o.read_ahead = detail::or_null(options.read_ahead);
         detail::check(flare_model_open(&handle_, path.c_str(), &o));
     }
 

@@ -52,7 +52,8 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 		return err
 	}
 	d.line("opening %s", c.Model)
-	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{Device: c.Device, Threads: c.Threads, Folds: c.Folds, Mode: c.Mode, CacheDir: c.Cache})
+	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{Device: c.Device, Threads: c.Threads, Folds: c.Folds, Mode: c.Mode, CacheDir: c.Cache,
+		ReadAhead: cases[0].in})
 	if err != nil {
 		return err
 	}

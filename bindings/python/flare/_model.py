@@ -53,6 +53,8 @@ class Model:
     mode        "exact": fp32, nnU-Net's labels; "fast": bf16 or fp16 where the device has it,
                 and in CT no tiles of nothing but air (Dice at least 0.995 against exact)
     cache_dir   folder, made if need be, that keeps prepared networks for later opening
+    read_ahead  file that the first segment_file will be called with: read while the network is
+                prepared, and kept until then
 
     >>> import flare, numpy
     >>> with flare.Model("abdomen.onnx") as model:
@@ -80,6 +82,7 @@ class Model:
         runtime: _abi.Path | None = None,
         mode: str = "exact",
         cache_dir: _abi.Path | None = None,
+        read_ahead: _abi.Path | None = None,
     ) -> None:
         self._library = _abi.library()
         self._handle = ctypes.c_void_p()
@@ -94,6 +97,7 @@ class Model:
             threads=threads,
             mode=_abi.c_text("mode", mode),
             cache_dir=_abi.c_path("cache_dir", cache_dir),
+            read_ahead=_abi.c_path("read_ahead", read_ahead),
         )
         _call.refuse_in_callback()
         _abi.check(

@@ -99,6 +99,7 @@ type Options struct {
 	// as it can be foreseen: a call that would need more fails before it begins, with the
 	// number needed.
 	MaxMemory int64
+	strips    int // tests ask for so many
 
 	// Progress is nil or told the phase (read, preprocess, network, export, write)
 	// and the fraction of the whole that is done; at most 20 times a second, never

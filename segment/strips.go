@@ -104,8 +104,11 @@ func (w *window) plan(c *call) ([]strip, error) {
 	}
 	w.needed = one[0].tiles
 	bound := c.options.MaxMemory
-	if bound == 0 {
-		return one, nil
+	if n := min(c.options.strips, w.rows[1]-w.rows[0]); n > 0 && splits {
+		one, _, err = w.cut(c, n)
+	}
+	if err != nil || bound == 0 {
+		return one, err
 	}
 	if err := c.warm(); err != nil {
 		return nil, err

@@ -142,13 +142,15 @@ func (w *window) plan(c *call) ([]strip, error) {
 // cut returns the window's rows as n strips. splits is false where more than one is of no
 // use, because labels need all logits.
 func (w *window) cut(c *call, n int) (strips []strip, splits bool, err error) {
-	first, count, p := w.rows[0], w.rows[1]-w.rows[0], c.part
-	grid, view := w.grid, w.grid.View
+	p, grid, view := c.part, w.grid, w.grid.View
+	needs, splits, err := w.method.Needs(grid.Shape, w.target.View.Shape, grid.To, w.to)
+	if err != nil {
+		return nil, false, err
+	}
+	borders := w.borders(n, needs)
 	for i := range n {
-		s := strip{rows: [2]int{first + i*count/n, first + (i+1)*count/n}}
-		if s.low, splits, err = w.method.Needs(grid.Shape, w.target.View.Shape, grid.To, w.to, s.rows); err != nil {
-			return nil, false, err
-		}
+		s := strip{rows: [2]int{borders[i], borders[i+1]}}
+		s.low = needs(s.rows)
 		w.set(s)
 		_, s.tiles = w.task.Tiles()
 		from, to := w.task.ImageRows()
@@ -164,6 +166,31 @@ func (w *window) cut(c *call, n int) (strips []strip, splits bool, err error) {
 		strips = append(strips, s)
 	}
 	return strips, splits, nil
+}
+
+// borders returns where n strips of about the same height begin, and where the last ends.
+// Each border is moved by up to a quarter of the height to where the fewest tiles lie across
+// it: two rows of them almost everywhere, three where a tile ends just after another begins.
+func (w *window) borders(n int, needs func(rows [2]int) [2]int) []int {
+	first, count := w.rows[0], w.rows[1]-w.rows[0]
+	borders := make([]int, n+1)
+	for i := range borders {
+		even := first + i*count/n
+		borders[i] = even
+		if i == 0 || i == n {
+			continue
+		}
+		shared := func(row int) int { return w.task.Shared(needs([2]int{row - 1, row})[1], needs([2]int{row, row + 1})[0]) }
+		least := shared(even)
+		for d := 1; d <= count/n/4; d++ {
+			for _, row := range []int{even - d, even + d} {
+				if s := shared(row); s < least {
+					borders[i], least = row, s
+				}
+			}
+		}
+	}
+	return borders
 }
 
 // warm runs every network once, for the runtime makes its own buffers then.

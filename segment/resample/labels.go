@@ -15,7 +15,7 @@ import (
 type Target struct {
 	Labels        *volume.Volume // Uint8 or Uint16, one channel
 	View          volume.View
-	Rows          [2]int    // of the view's middle axis, from to before: what is written where Method.Needs allows; zero: all
+	Rows          [2]int    // of the view's middle axis, from to before: what is written where Needs says that it splits; zero: all
 	Probabilities []float32 // nil, or classes x the whole grid of Labels
 	Regions       []uint16  // nil, or the label of each region in the order of writing
 	Head          *Head     // nil where planes hold logits
@@ -72,8 +72,8 @@ func (m Method) Labels(ctx context.Context, low [3]int, classes int, from, to [3
 		return nil, err
 	}
 	if t.Rows != [2]int{} && p.local() {
-		first, end := p.needs(t.Rows)
-		p = p.rows(t.Rows[0], t.Rows[1], first, end)
+		need := p.needs(t.Rows)
+		p = p.rows(t.Rows[0], t.Rows[1], need[0], need[1])
 		t.View = t.View.Crop([3]int{0, t.Rows[0], 0}, [3]int{t.View.Shape[0], t.Rows[1], t.View.Shape[2]})
 	}
 	l := &Labels{ctx: ctx, classes: classes, channels: classes, threads: max(1, threads), low: p.in, out: p.out, target: t, plan: p}
@@ -93,31 +93,30 @@ func (m Method) Labels(ctx context.Context, low [3]int, classes int, from, to [3
 	return l, nil
 }
 
-// Needs returns which rows (of the middle axis) of logits of shape low the rows from to
-// before of a target of shape out need. splits is false where they need all logits, because
-// splines above order 1 reach over the whole grid. Other arguments and errors are those of
-// Labels.
-func (m Method) Needs(low, out [3]int, from, to [3]float64, rows [2]int) (need [2]int, splits bool, err error) {
+// Needs returns a function that tells which rows (of the middle axis) of logits of shape
+// low some rows of a target of shape out need; both from the first to before the last. splits
+// is false where any need all logits, because splines above order 1 reach over the whole grid.
+// Other arguments and errors are those of Labels.
+func (m Method) Needs(low, out [3]int, from, to [3]float64) (needs func(rows [2]int) [2]int, splits bool, err error) {
 	p, err := m.plan(low, out, from, to)
 	if err != nil {
-		return need, false, err
+		return nil, false, err
 	}
 	if !p.local() {
-		return [2]int{0, low[1]}, false, nil
+		return func([2]int) [2]int { return [2]int{0, low[1]} }, false, nil
 	}
-	need[0], need[1] = p.needs(rows)
-	return need, true, nil
+	return p.needs, true, nil
 }
 
-// needs returns the input rows, from first to before end, that some output rows of a local
-// plan need.
-func (p *plan) needs(rows [2]int) (first, end int) {
+// needs returns the input rows that some output rows of a local plan need; both from the
+// first to before the last.
+func (p *plan) needs(rows [2]int) [2]int {
 	y, last := p.pass[1], rows[1]-1
-	first, end = int(y.start[rows[0]]), int(y.start[last])+1
+	end := int(y.start[last]) + 1
 	if y.weight[last] != 0 {
 		end++
 	}
-	return first, end
+	return [2]int{int(y.start[rows[0]]), end}
 }
 
 // allocate makes the buffers.

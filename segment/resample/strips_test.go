@@ -94,8 +94,9 @@ func TestLabelsOfRows(t *testing.T) {
 				for _, regions := range [][]uint16{nil, {3, 1, 7, 2}} {
 					write := func(target Target, rows [2]int) bool {
 						target.Regions, target.Rows = regions, rows
-						need, splits, err := m.Needs(c.in, c.out, c.from, c.to, rows)
+						needs, splits, err := m.Needs(c.in, c.out, c.from, c.to)
 						require.NoError(t, err)
+						need := needs(rows)
 						most, err := m.LabelsMemory(c.in, classes, c.from, c.to, target, need[1]-need[0], 2)
 						require.NoError(t, err)
 						before := cmem.Live()

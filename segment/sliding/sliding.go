@@ -90,6 +90,18 @@ func (t *Task) imageRows(axes *[3]axis) (from, to int) {
 	return min(from, to), to
 }
 
+// Shared returns how many rows of tiles (along the middle axis) touch both rows below end
+// and rows from first on.
+func (t *Task) Shared(end, first int) (n int) {
+	y := t.axis(1)
+	for _, p := range y.positions {
+		if _, from, count := y.inside(p); from < end && from+count > first {
+			n++
+		}
+	}
+	return n
+}
+
 // rows returns the tiles to run, by their positions along the slowest axis.
 func (t *Task) rows(axes *[3]axis) (rows [][]tile, run int) {
 	from, to := t.strip()
@@ -121,20 +133,17 @@ func (t *Task) Tiles() (all, wanted int) {
 	return all, wanted
 }
 
-func (t *Task) axes() [3]axis {
-	var axes [3]axis
+func (t *Task) axes() [3]axis { return [3]axis{t.axis(0), t.axis(1), t.axis(2)} }
+
+func (t *Task) axis(i int) axis {
 	share := t.Step
 	if share == 0 {
 		share = 0.5
 	}
-	for i := range 3 {
-		if j := i - (3 - len(t.Patch)); j >= 0 {
-			axes[i] = newAxis(t.Shape[i], t.Patch[j], false, share)
-		} else {
-			axes[i] = newAxis(t.Shape[i], 1, true, share)
-		}
+	if j := i - (3 - len(t.Patch)); j >= 0 {
+		return newAxis(t.Shape[i], t.Patch[j], false, share)
 	}
-	return axes
+	return newAxis(t.Shape[i], 1, true, share)
 }
 
 // blockPlanes is the least number of planes that are asked of Load at a time, where

@@ -10,11 +10,11 @@ import (
 )
 
 // Strips. Accumulators, the image's planes on their way to the network and the logits on
-// their way to labels are as long as the grid's middle axis. Where Options.MaxMemory leaves
-// no room for that, the axis is cut: the whole window runs for some rows of the labels, then
-// for the next. Tiles over a border run for both strips, and the image is resampled again
-// for each; every row of labels comes from the same tiles in the same order as without
-// strips, so the labels are the same.
+// their way to labels are as large as planes of the grid. Where Options.MaxMemory leaves no
+// room for that, the grid's middle axis is cut: the whole window runs for some rows of the
+// labels, then for the next. Tiles over a border run for both strips, and the image is
+// resampled again for each; every row of labels comes from the same tiles in the same order
+// as without strips, so the labels are the same.
 
 // window is a run of the network over a prepared image.
 type window struct {
@@ -40,8 +40,7 @@ type strip struct {
 }
 
 // headroom is what a call takes in bytes beside its arrays: the Go heap's growth between
-// two collections, stacks, tables, what the C library keeps of freed memory. (Measured:
-// 5 to 20 MB.)
+// two collections, stacks, tables. (Measured: 5 to 25 MB.)
 const headroom = 32 << 20
 
 // run segments the window, strip by strip, and returns how many tiles ran.

@@ -24,7 +24,7 @@ type segmentCommand struct {
 	Cache         string `placeholder:"DIR" help:"A folder that keeps prepared networks for later opening."`
 	Box           string `placeholder:"X0,Y0,Z0,X1,Y1,Z1" help:"Look at this part of the image only: voxels, from the first to before the second corner."`
 	Roi           string `placeholder:"LABELS" help:"Only these labels (names or numbers, with commas between them): only tiles that can hold them run."`
-	MaxMemory     string `placeholder:"SIZE" help:"Refuse what would need more memory, such as 2GB or 1500MiB."`
+	MaxMemory     string `placeholder:"SIZE" help:"Stay within so much memory, such as 2GB or 1500MiB: in strips, slower, with the same labels; refuse what needs more even so."`
 	Threads       int    `placeholder:"N" help:"Bound on the threads; one per core by default."`
 	Mirror        bool   `help:"Average over the mirror flips that the model was trained with: slower, often a little better."`
 	Postprocess   bool   `help:"Apply the post-processing that the model stores."`

@@ -49,7 +49,6 @@ type call struct {
 	skipped     int      // tiles
 	values      []uint16 // of the region of interest, in the network's labels; nil: all
 	body        float64  // fraction of the image
-	warmed      *engine.Session
 	notes       []string
 	from, share float64 // the fraction of the whole at which the running network begins, and its part of it
 }

@@ -135,7 +135,11 @@ func (w *window) plan(c *call) ([]strip, error) {
 		}
 		least = min(least, need)
 	}
-	return nil, fault.New(fault.Memory, "segmenting needs %d bytes at least, more than the bound of %d bytes", least, bound)
+	why := ""
+	if !splits {
+		why = " (the model's splines from logits to labels need all logits at once)"
+	}
+	return nil, fault.New(fault.Memory, "segmenting needs %d bytes at least%s, more than the bound of %d bytes", least, why, bound)
 }
 
 // cut returns the window's rows as n strips. splits is false where more than one is of no
@@ -179,7 +183,9 @@ func (w *window) borders(n int, needs func(rows [2]int) [2]int) []int {
 		if i == 0 || i == n {
 			continue
 		}
-		shared := func(row int) int { return w.task.Shared(needs([2]int{row - 1, row})[1], needs([2]int{row, row + 1})[0]) }
+		shared := func(row int) int {
+			return w.task.Shared(needs([2]int{row - 1, row})[1], needs([2]int{row, row + 1})[0])
+		}
 		least := shared(even)
 		for d := 1; d <= count/n/4; d++ {
 			for _, row := range []int{even - d, even + d} {
@@ -192,19 +198,19 @@ func (w *window) borders(n int, needs func(rows [2]int) [2]int) []int {
 	return borders
 }
 
-// warm runs every network once, for the runtime makes its own buffers then.
+// warm runs every network once, unless they have run: the runtime makes its own buffers then.
 func (c *call) warm() error {
-	if c.warmed == c.session {
+	if c.model.warmed == c.session {
 		return nil
 	}
 	for network := range c.session.Networks() {
-		if err := c.session.Run(c.ctx, network, 0); err != nil {
+		if err := c.Run(c.ctx, network, 0); err != nil {
 			return err
 		}
 		if err := c.cancelled(); err != nil {
 			return err
 		}
 	}
-	c.warmed = c.session
+	c.model.warmed = c.session
 	return nil
 }

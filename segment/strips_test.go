@@ -177,7 +177,7 @@ func TestPeakStaysWithinTheBound(t *testing.T) {
 	var least int64
 	_, err := fmt.Sscanf(refused.Error, "segmenting needs %d bytes at least", &least)
 	require.NoError(t, err, refused.Error)
-	require.Less(t, least, free.Peak-(40<<20))
+	require.Less(t, least, free.Peak-(16<<20))
 	for _, more := range []int64{8 << 20, (free.Peak - least) / 2} { // many strips, and some
 		b := run(least + more)
 		require.Empty(t, b.Error)
@@ -197,7 +197,7 @@ func TestPeakStaysWithinTheBound(t *testing.T) {
 // segmentWithin is the process of TestPeakStaysWithinTheBound.
 func segmentWithin(t *testing.T, bound int64) {
 	m := open(t, phantomModel, OpenOptions{Threads: 2})
-	g := geometry(512, 512, 90)
+	g := geometry(512, 512, 60)
 	g.Spacing = [3]float64{0.9, 0.9, 3}
 	image, labels := noiseImage(t, g, 1), newLabels(t, g)
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // begins a new peak

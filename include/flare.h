@@ -236,9 +236,13 @@ typedef struct flare_segment_options {
                                            * according to a coarse pass; where it misses one of
                                            * them, all tiles run                            */
     size_t            roi_count;          /* at most 65536                                  */
-    int64_t           max_memory_bytes;   /* 0, or a bound on the process's resident size: what
-                                           * is foreseen to need more fails before it begins
-                                           * with FLARE_ERR_MEMORY and the number needed    */
+    int64_t           max_memory_bytes;   /* 0, or a bound on the process's resident size, as
+                                           * far as it can be foreseen once the image is read.
+                                           * What would need more is segmented in strips, with
+                                           * the same labels and up to about 3 times the tiles
+                                           * (the statistics' notes tell); what would need more
+                                           * even so fails before the network runs, with
+                                           * FLARE_ERR_MEMORY and the number of bytes needed */
 } flare_segment_options;
 
 #define FLARE_SEGMENT_OPTIONS_INIT { sizeof(flare_segment_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
@@ -276,9 +280,9 @@ FLARE_API flare_status flare_cancel(flare_model *model);
  *    "write": s, "total": s}, "tiles": n, "tiles_skipped": n, "peak_memory_bytes": n,
  *    "device": "openvino", "precision": "fp32", "threads": n, "mode": "exact", "body": 1,
  *    "notes": []}
- * tiles ran, tiles_skipped were left out; precision is fp32, bf16 or fp16; body is the fraction
- * of the image that fast mode took for the patient; notes say in words what mode, box and
- * region of interest led to.
+ * tiles ran (those on the border of two strips twice), tiles_skipped were left out; precision is fp32, bf16 or fp16; body is the fraction
+ * of the image that fast mode took for the patient; notes say in words what mode, box,
+ * region of interest and memory bound led to.
  * total is the whole call; open is the time flare_model_open took (not part of total);
  * peak_memory_bytes is the peak resident size of the process. Before the first such call
  * all but open, device, precision and threads is 0 (of a list device is "" then). */

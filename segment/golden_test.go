@@ -190,10 +190,11 @@ func TestIntermediatesAgreeWithNNUNet(t *testing.T) {
 	want, shape, err := npy.Read(testenv.Data(t, "nnunet_golden", "hippocampus", "hippocampus_024_preprocessed.npy"))
 	require.NoError(t, err)
 	m := open(t, testenv.Data(t, "nnunet_golden", "hippocampus", "model"), OpenOptions{})
-	grid, err := preprocess.Open(t.Context(), image.Volume, nil, m.parts[0].preprocess, 2)
+	grid, err := preprocess.Open(image.Volume, nil, m.parts[0].preprocess, 2)
 	require.NoError(t, err)
 	defer grid.Close()
 	require.Equal(t, shape[1:], grid.Shape[:])
+	require.NoError(t, grid.Begin(t.Context(), 0, shape[2]))
 	data, plane := make([]float32, len(want)), shape[2]*shape[3]
 	require.NoError(t, grid.Next(t.Context(), shape[1], func(_, z int) []float32 { return data[z*plane : (z+1)*plane] }))
 	for i := range want {

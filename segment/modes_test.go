@@ -222,4 +222,14 @@ func TestMaxMemory(t *testing.T) {
 	assert.NoError(t, err)
 	_, err = m.Segment(t.Context(), image, labels, Options{MaxMemory: -1})
 	assert.Equal(t, ErrArgument, KindOf(err))
+
+	// Splines from logits to labels look at all logits: no strips.
+	const order = `"resampling_fn_probabilities_kwargs":{"is_seg":false,"order":`
+	m = open(t, copyFolder(t, tiny, "plans.json", order+"1", order+"3"), OpenOptions{})
+	g := geometry(200, 200, 100)
+	g.Spacing[2] = 1.5
+	image, labels = noiseImage(t, g, 1), newLabels(t, g)
+	_, err = m.Segment(t.Context(), image, labels, Options{MaxMemory: 10 << 20})
+	assert.Equal(t, ErrMemory, KindOf(err))
+	assert.ErrorContains(t, err, "bytes at least (the model's splines from logits to labels need all logits at once), more")
 }

@@ -102,9 +102,12 @@ type Options struct {
 	ROI []int
 
 	// MaxMemory, unless 0, bounds the peak resident size of the process in bytes, as far
-	// as it can be foreseen: a call that would need more fails before it begins, with the
-	// number needed.
+	// as it can be foreseen once the image is read. A call that would need more segments the
+	// image in strips, one after the other: the labels are the same, but tiles over a border
+	// run for both strips, so that the network takes up to about three times as long (Stats.Notes tell).
+	// A call that would need more even so fails before the network runs, with the number needed.
 	MaxMemory int64
+	strips    int // tests ask for so many
 
 	// Progress is nil or told the phase (read, preprocess, network, export, write)
 	// and the fraction of the whole that is done; at most 20 times a second, never
@@ -118,7 +121,7 @@ type Box struct{ Lo, Hi [3]int }
 // Stats is what a call cost.
 type Stats struct {
 	Seconds    Seconds `json:"seconds"`
-	Tiles      int     `json:"tiles"` // that ran, those of a coarse pass included
+	Tiles      int     `json:"tiles"` // that ran, those of a coarse pass included; those that ran for two strips count twice
 	Skipped    int     `json:"tiles_skipped"`
 	PeakMemory int64   `json:"peak_memory_bytes"` // peak resident size of the process
 	Device     string  `json:"device"`
@@ -127,7 +130,7 @@ type Stats struct {
 	Mode       string  `json:"mode"`
 	Body       float64 `json:"body"` // fraction of the image that the body mask covers; 1 where none was made
 
-	Notes []string `json:"notes"` // what the mode, box or region of interest led to, in words
+	Notes []string `json:"notes"` // what the mode, box, region of interest or memory bound led to, in words
 }
 
 // Seconds is wall-clock time by phase. Network is the time inside the network;

@@ -39,7 +39,8 @@ type Model struct {
 	busy    chan struct{}   // holds one token while a call runs
 	closed  context.Context // done once Close was called
 	close   context.CancelFunc
-	gone    bool // closed, and nothing runs any more; guarded by busy
+	gone    bool            // closed, and nothing runs any more; guarded by busy
+	warmed  *engine.Session // one whose networks have run for a bound on memory; guarded by busy
 }
 
 // part is one network of a model. It does not change once it was read.

@@ -186,7 +186,8 @@ struct SegmentOptions {
     std::string previous_path;      // file to file: the same as a file
     std::vector<std::int64_t> box;  // none, or x0, y0, z0, x1, y1, z1: voxels, half-open
     std::vector<std::int32_t> roi;  // none, or the label values that are wanted
-    std::int64_t max_memory_bytes = 0; // 0, or a bound on the process's memory
+    std::int64_t max_memory_bytes = 0; // 0, or a bound on the process's memory, kept by strips
+                                       // that cost time; FLARE_ERR_MEMORY where they cannot
 };
 
 // An open model. Movable, not copyable; a moved-from model is empty, and its functions throw

@@ -4,6 +4,7 @@ package preprocess
 
 import (
 	"context"
+	"slices"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
@@ -27,7 +28,8 @@ type Config struct {
 	Seg      resample.Method
 }
 
-// Case is an image on its way to the network's grid, plane by plane, and the way back.
+// Case is an image on its way to the network's grid, plane by plane, as often as wanted,
+// and the way back.
 type Case struct {
 	Channels int         // the image's, then those of Config.Previous
 	Shape    [3]int      // the network's grid, slowest axis first
@@ -35,12 +37,15 @@ type Case struct {
 	From     [3]float64  // mm, spacing of the view's axes
 	To       [3]float64  // mm, spacing of the grid
 
-	threads  int
-	next     int // the next plane
+	image, labels *volume.Volume // labels: of a cascade's first stage, or nil
+	config        Config
+	threads       int
+
+	rows     [2]int // of planes (the middle axis), from before to: what Next writes
+	next     int    // the next plane
 	streams  []*resample.Stream
 	own      [][]float32 // of channels that were normalised beforehand
 	previous []int16     // labels of a cascade's first stage on the grid, or nil
-	values   []int       // of them, each a channel
 }
 
 // Close frees the case.
@@ -72,15 +77,13 @@ func (c *Config) Grid(g *volume.Geometry) (view volume.View, from, to [3]float64
 	return full.Transpose(c.Transpose), from, to, nil
 }
 
-// Open prepares an image, which must stay as it is until Close; previous is the label
-// map of a cascade's first stage on the image's grid, or nil. Voxels that are NaN or
-// infinite are refused, for they would spread through resampling and normalisation over
-// the whole image. The caller calls Close.
-func Open(ctx context.Context, image, previous *volume.Volume, c Config, threads int) (*Case, error) {
+// Open finds the grid of an image; previous is the label map of a cascade's first stage on
+// the image's grid, or nil. Both must stay as they are until Close, which the caller calls.
+func Open(image, previous *volume.Volume, c Config, threads int) (*Case, error) {
 	if image.Channels != len(c.Channels) {
 		return nil, fault.New(fault.Model, "the image has %d channels, the model expects %d", image.Channels, len(c.Channels))
 	}
-	k := &Case{Channels: image.Channels + len(c.Previous), threads: threads, values: c.Previous}
+	k := &Case{Channels: image.Channels + len(c.Previous), image: image, labels: previous, config: c, threads: threads}
 	var err error
 	if k.View, k.From, k.To, err = c.Grid(&image.Geometry); err != nil {
 		return nil, err
@@ -89,22 +92,64 @@ func Open(ctx context.Context, image, previous *volume.Volume, c Config, threads
 	if k.Shape, err = c.Image.Shape(k.View.Shape, k.From, k.To); err != nil {
 		return nil, err
 	}
-	if err := k.open(ctx, image, previous, c); err != nil {
-		k.Close()
-		return nil, err
-	}
 	return k, nil
 }
 
-// open prepares every channel.
-func (k *Case) open(ctx context.Context, image, previous *volume.Volume, c Config) (err error) {
+// Begin makes the first plane the next one, and the rows (of the middle axis) from to
+// before to what Next writes of each. The first time it prepares the channels: voxels that
+// are NaN or infinite are refused, for they would spread through resampling and
+// normalisation over the whole image. After an error only Close is left.
+func (k *Case) Begin(ctx context.Context, from, to int) error {
+	if k.streams == nil {
+		if err := k.prepare(ctx); err != nil {
+			return err
+		}
+	}
+	k.rows, k.next = [2]int{from, to}, 0
+	for _, s := range k.streams {
+		s.Rows(from, to)
+	}
+	return nil
+}
+
+// Memory returns the bytes that a case takes at most once it has begun with so many rows,
+// where a grid of shape out lies on a view of shape in; from and to are their spacings in mm.
+func (c *Config) Memory(in, out [3]int, from, to [3]float64, rows, threads int) (int64, error) {
+	one, err := c.Image.StreamMemory(in, out, from, to, rows, threads)
+	if err != nil {
+		return 0, err
+	}
+	voxels := int64(in[0]) * int64(in[1]) * int64(in[2])
+	memory := one * int64(len(c.Channels))
+	if c.masked() {
+		memory += voxels
+	}
+	for _, n := range c.Channels {
+		if n.own() {
+			memory += 4 * voxels
+		}
+	}
+	if len(c.Previous) > 0 {
+		seg, err := c.Seg.SegMemory(in, out, from, to, threads)
+		if err != nil {
+			return 0, err
+		}
+		memory += 2*voxels + 2*int64(out[0])*int64(out[1])*int64(out[2]) + seg
+	}
+	return memory, nil
+}
+
+// masked reports whether the nonzero mask is needed.
+func (c *Config) masked() bool {
+	return len(c.Previous) > 0 || slices.ContainsFunc(c.Channels, Normalization.own)
+}
+
+// prepare prepares every channel.
+func (k *Case) prepare(ctx context.Context) (err error) {
+	c, image := &k.config, k.image
 	var mask []byte
 	defer func() { cmem.Free(mask) }()
-	masked := len(c.Previous) > 0
-	for _, scheme := range c.Channels {
-		masked = masked || scheme.Scheme == ZScore && scheme.Mask
-	}
-	if masked {
+	if c.masked() {
 		if mask, err = nonzeroMask(image, k.View, k.threads); err != nil {
 			return err
 		}
@@ -116,7 +161,7 @@ func (k *Case) open(ctx context.Context, image, previous *volume.Volume, c Confi
 		if err != nil {
 			return err
 		}
-		if scheme.Scheme == ZScore && scheme.Mask {
+		if scheme.own() {
 			var own []float32
 			if source, own, err = maskedZScore(source, mask, k.threads); err != nil {
 				return err
@@ -133,12 +178,12 @@ func (k *Case) open(ctx context.Context, image, previous *volume.Volume, c Confi
 	if len(c.Previous) == 0 {
 		return nil
 	}
-	return k.resample(previous, mask, c)
+	return k.resample(mask)
 }
 
 // resample takes the labels of a cascade's first stage to the grid.
-func (k *Case) resample(labels *volume.Volume, mask []byte, c Config) error {
-	shape := k.View.Shape
+func (k *Case) resample(mask []byte) error {
+	labels, shape := k.labels, k.View.Shape
 	source, err := cmem.Alloc[int16](k.View.Voxels())
 	if err != nil {
 		return err
@@ -159,11 +204,11 @@ func (k *Case) resample(labels *volume.Volume, mask []byte, c Config) error {
 	if k.previous, err = cmem.Alloc[int16](k.Shape[0] * k.Shape[1] * k.Shape[2]); err != nil {
 		return err
 	}
-	return c.Seg.Seg(k.previous, k.Shape, source, shape, k.From, k.To, k.threads)
+	return k.config.Seg.Seg(k.previous, k.Shape, source, shape, k.From, k.To, k.threads)
 }
 
-// Next writes the next n planes of every channel: plane counts from 0 to n-1. The
-// previous stage's labels each become a channel of zeros and ones (nnU-Net's
+// Next writes the next n planes of every channel, of each the rows that Begin named: plane
+// counts from 0 to n-1. The previous stage's labels each become a channel of zeros and ones (nnU-Net's
 // convert_labelmap_to_one_hot). Errors: Cancelled, Memory.
 func (k *Case) Next(ctx context.Context, n int, dst func(channel, plane int) []float32) error {
 	planes := make([][]float32, n)
@@ -175,13 +220,13 @@ func (k *Case) Next(ctx context.Context, n int, dst func(channel, plane int) []f
 			return err
 		}
 	}
-	size := k.Shape[1] * k.Shape[2]
-	first := k.next
+	first, columns := k.next, k.Shape[2]
 	k.next += n
-	return parallel.For(len(k.values)*n, k.threads, func(_, i int) error {
-		value, plane := int16(k.values[i/n]), i%n
+	return parallel.For(len(k.config.Previous)*n, k.threads, func(_, i int) error {
+		value, plane := int16(k.config.Previous[i/n]), i%n
 		channel := dst(len(k.streams)+i/n, plane)
-		for j, v := range k.previous[(first+plane)*size : (first+plane+1)*size] {
+		at := (first + plane) * k.Shape[1]
+		for j, v := range k.previous[(at+k.rows[0])*columns : (at+k.rows[1])*columns] {
 			channel[j] = 0
 			if v == value {
 				channel[j] = 1

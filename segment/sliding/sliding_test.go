@@ -78,7 +78,8 @@ func (f *fake) Run(ctx context.Context, fold, slot int) error {
 	return nil
 }
 
-// task is a task on an image in memory (channels x shape) whose logits are collected.
+// task is a task on an image in memory (channels x shape) whose logits are collected:
+// those of its strip.
 func task(t *testing.T, image []float32, shape []int, mirror []int, f *fake) (*Task, func() []float32) {
 	t.Helper()
 	voxels, plane := shape[1]*shape[2]*shape[3], shape[2]*shape[3]
@@ -90,9 +91,11 @@ func task(t *testing.T, image []float32, shape []int, mirror []int, f *fake) (*T
 		Tile: func(done, all int) error { return nil },
 	}
 	k.Load = func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
+		from, to := k.ImageRows()
 		for channel := range shape[0] {
 			for i := range n {
-				copy(dst(channel, i), image[channel*voxels+(loaded+i)*plane:][:plane])
+				assert.Len(t, dst(channel, i), (to-from)*shape[3])
+				copy(dst(channel, i), image[channel*voxels+(loaded+i)*plane+from*shape[3]:])
 			}
 		}
 		loaded += n
@@ -101,12 +104,15 @@ func task(t *testing.T, image []float32, shape []int, mirror []int, f *fake) (*T
 	k.Plane = func(z int, fill func([]float32, int, int) error) error {
 		assert.Equal(t, next, z)
 		next++
+		first, end := k.strip()
+		plane := (end - first) * shape[3]
+		voxels := shape[1] * plane
 		dst := make([]float32, k.Accumulated()*plane)
 		if logits == nil {
 			logits = make([]float32, k.Accumulated()*voxels)
 		}
-		for from := 0; from < shape[2]; from += 7 {
-			if err := fill(dst, from, min(from+7, shape[2])); err != nil {
+		for from := 0; from < end-first; from += 7 {
+			if err := fill(dst, from, min(from+7, end-first)); err != nil {
 				return err
 			}
 		}
@@ -209,6 +215,58 @@ func TestRunLeavesOutTiles(t *testing.T) {
 				if z < box[0][0]-8 || z >= box[1][0]+8 {
 					require.Zero(t, got[i])
 				}
+			}
+		}
+	}
+}
+
+// TestRunInStrips runs every strip on its own: the logits are those of the whole image to
+// the last bit, and what is allocated is what Memory says.
+func TestRunInStrips(t *testing.T) {
+	for _, c := range []struct {
+		shape, patch, mirror []int
+	}{
+		{[]int{1, 21, 40, 18}, []int{8, 12, 8}, nil},
+		{[]int{2, 21, 41, 18}, []int{8, 8, 16}, []int{0, 1, 2}},
+		{[]int{1, 5, 10, 18}, []int{8, 16, 8}, []int{1}}, // shorter than a tile
+		{[]int{3, 4, 40, 30}, []int{16, 8}, []int{0}},    // slice by slice
+	} {
+		voxels, columns := c.shape[1]*c.shape[2]*c.shape[3], c.shape[3]
+		image := make([]float32, c.shape[0]*voxels)
+		for i := range image {
+			image[i] = float32(i*i%1013) / 50
+		}
+		for _, how := range []struct {
+			slots, folds int
+			apart        bool
+		}{{1, 1, false}, {2, 2, false}, {1, 3, true}} {
+			k, logits := task(t, image, c.shape, c.mirror, newFake(c.shape[0], c.patch, how.slots, how.folds))
+			k.Apart = how.apart
+			require.NoError(t, k.Run(t.Context()))
+			want := logits()
+			_, all := k.Tiles()
+			for _, n := range []int{1, 2, 3, 7} {
+				run := 0
+				for i := range n {
+					f := newFake(c.shape[0], c.patch, how.slots, how.folds)
+					k, logits := task(t, image, c.shape, c.mirror, f)
+					k.Apart = how.apart
+					k.Strip = [2]int{i * c.shape[2] / n, (i + 1) * c.shape[2] / n}
+					k.Tile = func(int, int) error { assert.Equal(t, k.Memory(), cmem.Live()); return nil }
+					require.NoError(t, k.Run(t.Context()))
+					got, rows := logits(), k.Strip[1]-k.Strip[0]
+					for channel := range k.Accumulated() {
+						for z := range c.shape[1] {
+							from := channel*voxels + (z*c.shape[2]+k.Strip[0])*columns
+							require.Equal(t, want[from:from+rows*columns], got[(channel*c.shape[1]+z)*rows*columns:][:rows*columns],
+								"%+v %+v: strip %v, channel %d, plane %d", c, how, k.Strip, channel, z)
+						}
+					}
+					_, tiles := k.Tiles()
+					assert.Equal(t, tiles*how.folds<<len(c.mirror), f.runs)
+					run += tiles
+				}
+				assert.True(t, n == 1 && run == all || n > 1 && run > all, "%d strips: %d tiles, %d without", n, run, all)
 			}
 		}
 	}

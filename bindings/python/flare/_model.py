@@ -177,8 +177,11 @@ class Model:
         box            part of the image to look at, as voxels (x0, y0, z0, x1, y1,
                        z1), from the first to before the second; outside labels are 0
         roi            label values that alone are wanted; only tiles run that can hold them
-        max_memory_bytes  bound on the process's memory; a call that would need more raises
-                       flare.OutOfMemoryError before it begins; 0: none
+        max_memory_bytes  bound on the process's memory; 0: none. What would need more is
+                       segmented in strips: the same labels, up to about three times the
+                       tiles (stats has a note). What would need more even so raises
+                       flare.OutOfMemoryError before the network runs, with the number of
+                       bytes needed
         out            array to fill and return instead of a new one: uint8 or uint16, shape
                        (z, y, x), C-contiguous
         mirror         average over the mirror flips that the model was trained with: better,

@@ -125,7 +125,8 @@ type Stats struct {
 }
 
 // Seconds is wall-clock time by phase. Network is the time inside the network;
-// Export is everything from its logits to the label map.
+// Export is everything from its logits to the label map. On a GPU the network runs beside
+// the rest, so that the phases add up to more than Total.
 type Seconds struct {
 	Open       float64 `json:"open"` // of Open; not part of Total
 	Read       float64 `json:"read"`

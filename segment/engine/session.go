@@ -273,9 +273,15 @@ func (s *Session) Networks() int { return len(s.runs) }
 
 // Run runs a network on a slot's input into its output. When ctx is cancelled during the
 // run the device is asked to stop (between operators, where it can) and the error is
-// of kind Cancelled; the session stays usable. Other errors: Memory, Device (it failed),
-// Model (values beyond the range of fp16).
+// of kind Cancelled; the session stays usable. Other errors: Memory, after which it does,
+// too; Device, and of a CUDA device that was lost, in every later run as well; Model (values
+// beyond the range of fp16).
 func (s *Session) Run(ctx context.Context, network, slot int) error {
+	if s.Device == CUDA {
+		if err := wasLost(); err != nil {
+			return err
+		}
+	}
 	options, err := ort.NewRunOptions()
 	if err != nil {
 		return fault.New(fault.Runtime, "ONNX Runtime: %w", err)
@@ -291,6 +297,11 @@ func (s *Session) Run(ctx context.Context, network, slot int) error {
 		return fault.New(fault.Cancelled, "cancelled")
 	}
 	if err != nil {
+		if s.Device == CUDA {
+			if err := cudaLost(); err != nil {
+				return err
+			}
+		}
 		return runtimeError(fault.Device, "device %s failed: %s", s.Device, err)
 	}
 	if s.Precision == fp16 && !s.finite(slot) {
@@ -317,14 +328,16 @@ func sampled[T any](data []T, ok func(T) bool) bool {
 	return true
 }
 
-// Close frees the networks and the buffers.
+// Close frees the networks and the buffers; where the device was lost, the buffers only.
 func (s *Session) Close() {
-	guarded(s.Device, func() {
-		for _, r := range s.runs {
-			r.Destroy()
-		}
-	})
-	s.pin(false)
+	if s.Device != CUDA || len(s.runs) == 0 || cudaLost() == nil {
+		guarded(s.Device, func() {
+			for _, r := range s.runs {
+				r.Destroy()
+			}
+		})
+		s.pin(false)
+	}
 	for _, tensor := range slices.Concat(s.in, s.out) {
 		tensor.Destroy()
 	}

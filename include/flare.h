@@ -143,9 +143,13 @@ typedef struct flare_open_options {
     const char *cache_dir;   /* NULL, or a folder, made if need be, that keeps prepared
                               * networks for later opening; processes may share it, and what
                               * is unusable in it is ignored                               */
+    int64_t     gpu_memory_limit; /* 0, or a bound in bytes on the memory that "cuda" takes on
+                              * the GPU for the network and its values (CUDA itself needs some
+                              * hundred MB besides); what does not fit fails with
+                              * FLARE_ERR_MEMORY. Other devices ignore it                  */
 } flare_open_options;
 
-#define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 FLARE_API void flare_open_options_init(flare_open_options *options, size_t struct_size);
 
 /* Opens a bundle (.onnx made by flare_convert), an nnU-Net v2 results folder (with

@@ -204,6 +204,15 @@ func TestModesThatDoNotExist(t *testing.T) {
 	assert.ErrorContains(t, err, `mode "nonsense" is not one of exact, fast`)
 }
 
+// A bound on the GPU's memory is nothing to a processor; engine's tests say what it is to
+// CUDA.
+func TestGPUMemory(t *testing.T) {
+	open(t, tiny, OpenOptions{Device: "cpu", GPUMemory: 1})
+	_, err := Open(context.Background(), tiny, OpenOptions{GPUMemory: -1, Runtime: testenv.Runtime(t)})
+	assert.Equal(t, ErrArgument, KindOf(err))
+	assert.ErrorContains(t, err, "a bound of -1 bytes on the GPU's memory")
+}
+
 // Every allocation of a call fails once: the error says so, all memory is given back, and
 // the model goes on working.
 func TestMemoryRunsOut(t *testing.T) {

@@ -51,6 +51,11 @@ type OpenOptions struct {
 	// CacheDir is "" or a folder, made if need be, in which compiled networks are kept for
 	// later opening. Several processes may use one; what is unusable in it is ignored.
 	CacheDir string
+
+	// GPUMemory, unless 0, bounds in bytes what the device "cuda" takes of the GPU's memory
+	// for the network and its values; CUDA itself needs some hundred MB besides. A network
+	// that does not fit fails with ErrMemory. Other devices ignore it.
+	GPUMemory int64
 }
 
 const (
@@ -64,6 +69,9 @@ func (o *OpenOptions) fast() bool { return o.Mode == modeFast }
 func (o *OpenOptions) check() error {
 	if o.Mode != "" && o.Mode != modeExact && o.Mode != modeFast {
 		return fault.New(fault.Argument, "mode %q is not one of exact, fast", o.Mode)
+	}
+	if o.GPUMemory < 0 {
+		return fault.New(fault.Argument, "a bound of %d bytes on the GPU's memory: expected 0 (none) or more", o.GPUMemory)
 	}
 	return nil
 }

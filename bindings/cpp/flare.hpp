@@ -146,6 +146,7 @@ struct OpenOptions {
     std::int32_t threads = 0;
     std::string mode;       // "exact" or "fast"
     std::string cache_dir;  // folder that keeps prepared networks
+    std::int64_t gpu_memory_limit = 0; // bytes that "cuda" may take on the GPU; others ignore it
 };
 
 // Progress of a call: fraction 0..1 and phase ("read", "preprocess", "network", "export",
@@ -203,6 +204,7 @@ public:
         o.threads = options.threads;
         o.mode = detail::or_null(options.mode);
         o.cache_dir = detail::or_null(options.cache_dir);
+        o.gpu_memory_limit = options.gpu_memory_limit;
         detail::check(flare_model_open(&handle_, path.c_str(), &o));
     }
 

@@ -53,6 +53,8 @@ class Model:
     mode        "exact": fp32, nnU-Net's labels; "fast": bf16 or fp16 where the device has it,
                 and in CT no tiles of nothing but air (Dice at least 0.995 against exact)
     cache_dir   folder, made if need be, that keeps prepared networks for later opening
+    gpu_memory_limit  0, or a bound in bytes on the memory that "cuda" takes on the GPU for the
+                network; what does not fit raises flare.OutOfMemoryError. Other devices ignore it
 
     >>> import flare, numpy
     >>> with flare.Model("abdomen.onnx") as model:
@@ -80,12 +82,17 @@ class Model:
         runtime: _abi.Path | None = None,
         mode: str = "exact",
         cache_dir: _abi.Path | None = None,
+        gpu_memory_limit: int = 0,
     ) -> None:
         self._library = _abi.library()
         self._handle = ctypes.c_void_p()
         self._path = os.fspath(path)
         if not -(2**31) <= threads < 2**31:  # C would cut it
             raise ArgumentError(f"threads is {threads}; expected 0 or a number of threads")
+        if not 0 <= gpu_memory_limit < 2**63:
+            raise ArgumentError(
+                f"gpu_memory_limit is {gpu_memory_limit}; expected 0 (none) or a size"
+            )
         options = _abi.OpenOptions(
             device=_abi.c_text("device", device),
             folds=_abi.c_text("folds", folds),
@@ -94,6 +101,7 @@ class Model:
             threads=threads,
             mode=_abi.c_text("mode", mode),
             cache_dir=_abi.c_path("cache_dir", cache_dir),
+            gpu_memory_limit=gpu_memory_limit,
         )
         _call.refuse_in_callback()
         _abi.check(

@@ -146,9 +146,13 @@ typedef struct flare_open_options {
     const char *read_ahead;  /* NULL, or the file that the first flare_segment_file will be
                               * called with: it is read while the network is prepared, and
                               * kept until then. It changes no result; lists do not use it */
+    int64_t     gpu_memory_limit; /* 0, or a bound in bytes on the memory that "cuda" takes on
+                              * the GPU for the network and its values (CUDA itself needs some
+                              * hundred MB besides); what does not fit fails with
+                              * FLARE_ERR_MEMORY. Other devices ignore it                  */
 } flare_open_options;
 
-#define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 FLARE_API void flare_open_options_init(flare_open_options *options, size_t struct_size);
 
 /* Opens a bundle (.onnx made by flare_convert), an nnU-Net v2 results folder (with

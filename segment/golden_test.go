@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/libflare/libflare/segment/engine"
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/npy"
@@ -52,6 +53,23 @@ func open(t testing.TB, path string, o OpenOptions) *Model {
 	m, err := Open(context.Background(), path, o)
 	require.NoError(t, err)
 	t.Cleanup(m.Close)
+	return m
+}
+
+// openSlots opens a model of one network with so many slots, whatever the device and the
+// number of threads would get.
+func openSlots(t testing.TB, path string, o OpenOptions, slots int) *Model {
+	t.Helper()
+	m := open(t, path, o)
+	_, n, err := load(path, m.parts[0].options)
+	require.NoError(t, err)
+	defer n.free()
+	session, err := engine.Open(n.list, engine.Options{Device: o.Device, Threads: o.Threads, Runtime: m.parts[0].options.Runtime,
+		Fast: o.fast(), Slots: slots})
+	require.NoError(t, err)
+	require.Len(t, session.Inputs, slots)
+	m.session.Close()
+	m.session = session
 	return m
 }
 

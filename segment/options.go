@@ -57,6 +57,11 @@ type OpenOptions struct {
 	// result: other files, or one that changed meanwhile, are read when they are called
 	// for. Lists do not use it.
 	ReadAhead string
+
+	// GPUMemory, unless 0, bounds in bytes what the device "cuda" takes of the GPU's memory
+	// for the network and its values; CUDA itself needs some hundred MB besides. A network
+	// that does not fit fails with ErrMemory. Other devices ignore it.
+	GPUMemory int64
 }
 
 const (
@@ -70,6 +75,9 @@ func (o *OpenOptions) fast() bool { return o.Mode == modeFast }
 func (o *OpenOptions) check() error {
 	if o.Mode != "" && o.Mode != modeExact && o.Mode != modeFast {
 		return fault.New(fault.Argument, "mode %q is not one of exact, fast", o.Mode)
+	}
+	if o.GPUMemory < 0 {
+		return fault.New(fault.Argument, "a bound of %d bytes on the GPU's memory: expected 0 (none) or more", o.GPUMemory)
 	}
 	return nil
 }
@@ -134,7 +142,8 @@ type Stats struct {
 }
 
 // Seconds is wall-clock time by phase. Network is the time inside the network;
-// Export is everything from its logits to the label map.
+// Export is everything from its logits to the label map. On a GPU the network runs beside
+// the rest, so that the phases add up to more than Total.
 type Seconds struct {
 	Open       float64 `json:"open"` // of Open; not part of Total
 	Read       float64 `json:"read"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/preprocess"
@@ -59,7 +60,8 @@ func (c *call) task(grid *preprocess.Case) *sliding.Task {
 	p := c.part
 	t := &sliding.Task{
 		Shape: grid.Shape, Channels: p.inputs, Classes: p.features, Apart: p.head != nil, Patch: p.configuration.PatchSize, Threads: c.threads,
-		Network: c, Inputs: c.session.Inputs, Outputs: c.session.Outputs, Tile: c.tile,
+		Network: c, Inputs: c.session.Inputs, Outputs: c.session.Outputs, HalfOutputs: c.session.HalfOutputs, Tile: c.tile,
+		Waited: func(d time.Duration) { c.seconds[phaseExport] -= d.Seconds() }, // the network's time
 	}
 	if c.options.Mirror {
 		t.Mirror = p.mirrorAxes

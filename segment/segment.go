@@ -94,6 +94,7 @@ func (p *part) open(ctx context.Context, known func(*recipe)) (*recipe, *engine.
 	}
 	session, err := engine.Open(networks.list, engine.Options{
 		Device: p.options.Device, Threads: p.options.Threads, Runtime: p.options.Runtime, Fast: p.options.fast(), Cache: p.options.CacheDir,
+		GPUMemory: p.options.GPUMemory,
 	})
 	if err != nil {
 		return nil, nil, fault.New(fault.KindOf(err), "%s: %w", p.path, err)

@@ -147,6 +147,7 @@ struct OpenOptions {
     std::string mode;       // "exact" or "fast"
     std::string cache_dir;  // folder that keeps prepared networks
     std::string read_ahead; // file of the first segment_file call, read while the model opens
+    std::int64_t gpu_memory_limit = 0; // bytes that "cuda" may take on the GPU; others ignore it
 };
 
 // Progress of a call: fraction 0..1 and phase ("read", "preprocess", "network", "export",
@@ -206,6 +207,7 @@ public:
         o.mode = detail::or_null(options.mode);
         o.cache_dir = detail::or_null(options.cache_dir);
         o.read_ahead = detail::or_null(options.read_ahead);
+        o.gpu_memory_limit = options.gpu_memory_limit;
         detail::check(flare_model_open(&handle_, path.c_str(), &o));
     }
 

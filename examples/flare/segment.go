@@ -25,6 +25,7 @@ type segmentCommand struct {
 	Box           string `placeholder:"X0,Y0,Z0,X1,Y1,Z1" help:"Look at this part of the image only: voxels, from the first to before the second corner."`
 	Roi           string `placeholder:"LABELS" help:"Only these labels (names or numbers, with commas between them): only tiles that can hold them run."`
 	MaxMemory     string `placeholder:"SIZE" help:"Stay within so much memory, such as 2GB or 1500MiB: in strips, slower, with the same labels; refuse what needs more even so."`
+	GpuMemory     string `placeholder:"SIZE" help:"Take no more of the GPU's memory; for device cuda."`
 	Threads       int    `placeholder:"N" help:"Bound on the threads; one per core by default."`
 	Mirror        bool   `help:"Average over the mirror flips that the model was trained with: slower, often a little better."`
 	Postprocess   bool   `help:"Apply the post-processing that the model stores."`
@@ -51,9 +52,13 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 	if err != nil {
 		return err
 	}
+	gpu, err := parseSize("--gpu-memory", c.GpuMemory)
+	if err != nil {
+		return err
+	}
 	d.line("opening %s", c.Model)
 	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{Device: c.Device, Threads: c.Threads, Folds: c.Folds, Mode: c.Mode, CacheDir: c.Cache,
-		ReadAhead: cases[0].in})
+		ReadAhead: cases[0].in, GPUMemory: gpu})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package sliding
 
 import (
 	"context"
+	"time"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
@@ -39,10 +40,12 @@ type Task struct {
 	Wanted func(lo, hi [3]int) bool
 
 	// Network runs on Inputs[slot] (channels x patch) into Outputs[slot] (classes x
-	// patch). With two slots (there are one or two) the next pass is prepared, and the last
-	// one accumulated and exported, while the network runs.
+	// patch), or where it computes in float16, into HalfOutputs[slot] (its bits). With two
+	// slots (there are one or two) the next pass is prepared, and the last one accumulated and
+	// exported, while the network runs.
 	Network         Network
 	Inputs, Outputs [][]float32
+	HalfOutputs     [][]uint16 // in place of Outputs
 
 	// Plane takes the finished planes in order; fill writes rows from to to (exclusive) of
 	// plane z of the logits, dst being Accumulated() x the plane. It is to be called once
@@ -50,6 +53,9 @@ type Task struct {
 	// first of which is row 0.
 	Plane func(z int, fill func(dst []float32, from, to int) error) error
 	Tile  func(done, all int) error // called after every tile that ran; an error ends the run
+	// Waited, unless nil, is told with two slots how long there was nothing to do but to wait
+	// for the network.
+	Waited func(time.Duration)
 }
 
 // Accumulated returns how many channels are accumulated: those of Plane's logits.
@@ -249,7 +255,7 @@ func (r *run) overlap(ctx context.Context) error {
 		if err := r.prepare(ctx, p); err != nil {
 			return err
 		}
-		if err := land(); err != nil {
+		if err := r.wait(land); err != nil {
 			return err
 		}
 		last := flying
@@ -260,11 +266,21 @@ func (r *run) overlap(ctx context.Context) error {
 		}
 		return nil
 	})
-	if landed := land(); err == nil {
+	if landed := r.wait(land); err == nil {
 		err = landed
 	}
 	if err == nil && flying != nil {
 		err = r.take(*flying)
+	}
+	return err
+}
+
+// wait calls land and tells how long that took.
+func (r *run) wait(land func() error) error {
+	start := time.Now()
+	err := land()
+	if r.Waited != nil {
+		r.Waited(time.Since(start))
 	}
 	return err
 }

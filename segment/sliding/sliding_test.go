@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -34,6 +35,8 @@ func TestPositionsAgreeWithNNUNet(t *testing.T) {
 // fake is make_goldens.py's network, with slots of its own.
 type fake struct {
 	in, out [][]float32
+	half    [][]uint16 // nil, or where the output goes in float16
+	rounded bool       // the output is rounded to float16
 	patch   []int
 	runs    int
 	poison  float32
@@ -75,7 +78,29 @@ func (f *fake) Run(ctx context.Context, fold, slot int) error {
 		out[n+i] = 0.5*x + float32(ramp)
 		out[2*n+i] = -last[i]*float32(ramp) + f.poison
 	}
+	for i, v := range out {
+		if h, value := float16(v); f.half != nil {
+			f.half[slot][i] = h
+		} else if f.rounded {
+			out[i] = value
+		}
+	}
 	return nil
+}
+
+// float16 returns the bits and the value of the float16 nearest to v, which is below its
+// range's end.
+func float16(v float32) (bits uint16, value float32) {
+	size := math.Abs(float64(v))
+	// Steps are of 2^-10 of the power of two below, at least 2^-24.
+	exponent := max(math.Ilogb(math.Max(size, 1e-30)), -14)
+	steps := math.RoundToEven(math.Ldexp(size, 10-exponent))
+	value = float32(math.Copysign(math.Ldexp(steps, exponent-10), float64(v)))
+	bits = uint16((exponent+14)<<10 + int(steps)) // the leading bit of steps is 1 in the exponent's
+	if math.Signbit(float64(v)) {
+		bits |= 0x8000
+	}
+	return bits, value
 }
 
 // task is a task on an image in memory (channels x shape) whose logits are collected:
@@ -87,7 +112,7 @@ func task(t *testing.T, image []float32, shape []int, mirror []int, f *fake) (*T
 	var logits []float32
 	k := &Task{
 		Shape: [3]int(shape[1:]), Channels: shape[0], Classes: 3, Patch: f.patch, Mirror: mirror, Threads: 2,
-		Network: f, Inputs: f.in, Outputs: f.out,
+		Network: f, Inputs: f.in, Outputs: f.out, HalfOutputs: f.half,
 		Tile: func(done, all int) error { return nil },
 	}
 	k.Load = func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
@@ -146,11 +171,14 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 			k, logits := task(t, image, shape, c.Mirror, f)
 			tiles := 0
 			k.Tile = func(done, all int) error { tiles++; assert.Equal(t, tiles, done); return nil }
+			waits := 0
+			k.Waited = func(d time.Duration) { waits++; assert.GreaterOrEqual(t, d, time.Duration(0)) }
 			require.NoError(t, k.Run(context.Background()))
 			all, wanted := k.Tiles()
 			assert.Equal(t, all, wanted)
 			assert.Equal(t, all, tiles)
 			assert.Equal(t, tiles*how.folds<<len(c.Mirror), f.runs)
+			assert.Equal(t, (how.slots-1)*(f.runs+1), waits, "before the next pass, and for the last")
 			assert.Less(t, worst(logits(), want), 1e-5, "%s with %+v", c.Name, how)
 
 			// Side by side, and averaged afterwards.
@@ -164,6 +192,47 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 			}
 			assert.Len(t, apart, how.folds*len(want))
 			assert.Less(t, worst(mean, want), 1e-5, "%s apart with %+v", c.Name, how)
+		}
+	}
+}
+
+// TestRunOfFloat16: logits that come in float16 give what their values give in float32, to
+// float32 rounding, and nnU-Net's to float16 rounding.
+func TestRunOfFloat16(t *testing.T) {
+	data, err := os.ReadFile("testdata/cases.json")
+	require.NoError(t, err)
+	var cases []struct {
+		Name          string
+		Patch, Mirror []int
+	}
+	require.NoError(t, json.Unmarshal(data, &cases))
+	for _, c := range cases {
+		image, shape, err := npy.Read("testdata/" + c.Name + "_in.npy")
+		require.NoError(t, err)
+		golden, _, err := npy.Read("testdata/" + c.Name + "_logits.npy")
+		require.NoError(t, err)
+		largest := 0.0
+		for _, v := range golden {
+			largest = max(largest, math.Abs(float64(v)))
+		}
+		for _, how := range []struct{ slots, folds int }{{1, 1}, {1, 3}, {2, 1}, {2, 2}} {
+			f := newFake(shape[0], c.Patch, how.slots, how.folds)
+			f.rounded = true
+			k, logits := task(t, image, shape, c.Mirror, f)
+			require.NoError(t, k.Run(context.Background()))
+			want := logits()
+
+			f = newFake(shape[0], c.Patch, how.slots, how.folds)
+			for _, out := range f.out {
+				f.half = append(f.half, make([]uint16, len(out)))
+			}
+			k, logits = task(t, image, shape, c.Mirror, f)
+			k.Outputs = nil
+			require.NoError(t, k.Run(context.Background()))
+			got := logits()
+			assert.Less(t, worst(got, want), 1e-5, "%s with %+v", c.Name, how)
+			assert.Less(t, worst(got, golden), (largest+1)/2048, "%s with %+v: half a step of 2^-10, folds lie up to 1 apart", c.Name, how)
+			assert.Greater(t, worst(got, golden), 1e-5, "%s with %+v: it was rounded", c.Name, how)
 		}
 	}
 }

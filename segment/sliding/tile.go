@@ -70,8 +70,8 @@ func (r *run) gather(ctx context.Context, p pass) error {
 	})
 }
 
-// accumulate adds the network's output for a tile to the accumulators: of rows the
-// strip's.
+// accumulate adds the network's output for a tile to the accumulators, which are float32
+// whatever it is: of rows the strip's.
 func (r *run) accumulate(p pass) error {
 	z, y, x := &r.axes[0], &r.axes[1], &r.axes[2]
 	tx, ix, cx := x.inside(p.tile[2])
@@ -79,7 +79,7 @@ func (r *run) accumulate(p pass) error {
 	tz, iz, cz := z.inside(p.tile[0])
 	skip := max(0, r.lines[0]-iy)
 	ty, iy, cy = ty+skip, iy+skip, min(cy-skip, r.lines[1]-iy-skip)
-	size, ring, output, first := y.tile*x.tile, z.ring(), r.Outputs[p.slot], 0
+	size, ring, first := y.tile*x.tile, z.ring(), 0
 	if r.Apart {
 		first = p.network * r.Classes
 	}
@@ -89,10 +89,15 @@ func (r *run) accumulate(p pass) error {
 		if p.flip[0] {
 			from = z.tile - 1 - from
 		}
-		src := output[(class*z.tile+from)*size : (class*z.tile+from+1)*size]
+		at, end := (class*z.tile+from)*size, (class*z.tile+from+1)*size
 		dst := r.sums[((first+class)*ring+(iz+dz)%ring)*r.lineSize()+(iy-r.lines[0])*x.n+ix:]
-		kernel.Accumulate(dst, x.n, src, kernel.Window{Y: ty, X: tx, TileY: y.tile, TileX: x.tile, FlipY: p.flip[1], FlipX: p.flip[2]},
-			r.share*z.weights[tz+dz], y.weights[ty:ty+cy], x.weights[tx:tx+cx])
+		window := kernel.Window{Y: ty, X: tx, TileY: y.tile, TileX: x.tile, FlipY: p.flip[1], FlipX: p.flip[2]}
+		weight, wy, wx := r.share*z.weights[tz+dz], y.weights[ty:ty+cy], x.weights[tx:tx+cx]
+		if r.HalfOutputs != nil {
+			kernel.AccumulateHalf(dst, x.n, r.HalfOutputs[p.slot][at:end], window, weight, wy, wx)
+		} else {
+			kernel.Accumulate(dst, x.n, r.Outputs[p.slot][at:end], window, weight, wy, wx)
+		}
 		return nil
 	})
 }

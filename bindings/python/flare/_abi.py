@@ -46,6 +46,7 @@ class OpenOptions(_Sized):
         ("mode", c_char_p),
         ("cache_dir", c_char_p),
         ("read_ahead", c_char_p),
+        ("gpu_memory_limit", c_int64),
     ]
 
 

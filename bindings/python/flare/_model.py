@@ -55,6 +55,8 @@ class Model:
     cache_dir   folder, made if need be, that keeps prepared networks for later opening
     read_ahead  file that the first segment_file will be called with: read while the network is
                 prepared, and kept until then
+    gpu_memory_limit  0, or a bound in bytes on the memory that "cuda" takes on the GPU for the
+                network; what does not fit raises flare.OutOfMemoryError. Other devices ignore it
 
     >>> import flare, numpy
     >>> with flare.Model("abdomen.onnx") as model:
@@ -83,12 +85,17 @@ class Model:
         mode: str = "exact",
         cache_dir: _abi.Path | None = None,
         read_ahead: _abi.Path | None = None,
+        gpu_memory_limit: int = 0,
     ) -> None:
         self._library = _abi.library()
         self._handle = ctypes.c_void_p()
         self._path = os.fspath(path)
         if not -(2**31) <= threads < 2**31:  # C would cut it
             raise ArgumentError(f"threads is {threads}; expected 0 or a number of threads")
+        if not 0 <= gpu_memory_limit < 2**63:
+            raise ArgumentError(
+                f"gpu_memory_limit is {gpu_memory_limit}; expected 0 (none) or a size"
+            )
         options = _abi.OpenOptions(
             device=_abi.c_text("device", device),
             folds=_abi.c_text("folds", folds),
@@ -98,6 +105,7 @@ class Model:
             mode=_abi.c_text("mode", mode),
             cache_dir=_abi.c_path("cache_dir", cache_dir),
             read_ahead=_abi.c_path("read_ahead", read_ahead),
+            gpu_memory_limit=gpu_memory_limit,
         )
         _call.refuse_in_callback()
         _abi.check(

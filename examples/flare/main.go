@@ -31,6 +31,7 @@ type commands struct {
 	Convert convertCommand `cmd:"" help:"Turn an nnU-Net results folder, or an exported network, into one bundle."`
 	Info    infoCommand    `cmd:"" help:"Describe a model."`
 	Devices devicesCommand `cmd:"" help:"List the devices that networks can run on."`
+	Plan    planCommand    `cmd:"" help:"Plan the training of networks from labelled images."`
 	Phantom phantomCommand `cmd:"" help:"Make synthetic abdominal CTs with their labels."`
 }
 

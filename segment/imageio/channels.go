@@ -72,15 +72,43 @@ func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
 	if !numbered || channels < 2 || first.Channels > 1 {
 		return first, nil
 	}
+	files = files[:1]
+	for i := 1; i < channels; i++ {
+		files = append(files, fmt.Sprintf("%s_%04d%s", stem, i, ending))
+	}
+	return readOthers(ctx, first, files)
+}
+
+// ReadFiles reads the image whose channels are in files: one file with all of them, or one
+// for each; otherwise it is as ReadCase. Errors are those of Read, and Model where the files
+// contradict each other.
+func ReadFiles(ctx context.Context, files []string) (*Image, error) {
+	if len(files) == 0 {
+		return nil, fault.New(fault.Argument, "no image file")
+	}
+	first, err := Read(ctx, files[0])
+	if err != nil || len(files) == 1 {
+		return first, err
+	}
+	if n := first.Channels; n > 1 {
+		first.Free()
+		return nil, fault.New(fault.Model, "%s: %d channels in one of %d files, expected one", files[0], n, len(files))
+	}
+	return readOthers(ctx, first, files)
+}
+
+// readOthers reads the files after the first, whose image has one channel, and joins the
+// channels. It frees first.
+func readOthers(ctx context.Context, first *Image, files []string) (*Image, error) {
+	path := files[0]
 	parts := []*Image{first}
 	defer func() {
 		for _, p := range parts {
 			p.Free()
 		}
 	}()
-	dtype := first.DType
-	for i := 1; i < channels; i++ {
-		file := fmt.Sprintf("%s_%04d%s", stem, i, ending)
+	dtype, notFinite := first.DType, first.NotFinite
+	for _, file := range files[1:] {
 		p, err := Read(ctx, file)
 		if err != nil {
 			return nil, err
@@ -99,8 +127,9 @@ func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
 		if p.DType != dtype {
 			dtype = volume.Float32
 		}
+		notFinite += p.NotFinite
 	}
-	whole, err := volume.New(first.Geometry, channels, dtype)
+	whole, err := volume.New(first.Geometry, len(files), dtype)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +147,7 @@ func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
 		}
 		p.Free()
 	}
-	return &Image{Volume: whole, Dims: first.Dims, header: first.header}, nil
+	return &Image{Volume: whole, Dims: first.Dims, NotFinite: notFinite, header: first.header}, nil
 }
 
 // toFloat32 converts a volume's voxels.

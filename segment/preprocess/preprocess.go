@@ -88,7 +88,7 @@ func Open(image, previous *volume.Volume, c Config, threads int) (*Case, error) 
 	if k.View, k.From, k.To, err = c.Grid(&image.Geometry); err != nil {
 		return nil, err
 	}
-	k.View = cropToNonzero(image, k.View, threads)
+	k.View = CropToNonzero(image, k.View, threads)
 	if k.Shape, err = c.Image.Shape(k.View.Shape, k.From, k.To); err != nil {
 		return nil, err
 	}

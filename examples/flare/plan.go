@@ -63,11 +63,9 @@ func (c *planCommand) Run(ctx context.Context, d *display) error {
 	}
 	out := c.Out
 	if out == "" {
-		folder, err := filepath.Abs(c.Path)
-		if err != nil {
-			return segment.Errorf(segment.ErrIO, "%s: %w", c.Path, err)
+		if out, err = preprocessedFolder(c.Path); err != nil {
+			return err
 		}
-		out = folder + "_preprocessed"
 	}
 	if err := os.MkdirAll(out, 0o777); err != nil {
 		return segment.Errorf(segment.ErrIO, "%w", err)
@@ -108,6 +106,15 @@ func (c *planCommand) Run(ctx context.Context, d *display) error {
 	}
 	d.line("written to %s", out)
 	return nil
+}
+
+// preprocessedFolder is where what is made of a dataset goes by default.
+func preprocessedFolder(dataset string) (string, error) {
+	folder, err := filepath.Abs(dataset)
+	if err != nil {
+		return "", segment.Errorf(segment.ErrIO, "%s: %w", dataset, err)
+	}
+	return folder + "_preprocessed", nil
 }
 
 func (c *planCommand) fromFingerprint(d *display) error {

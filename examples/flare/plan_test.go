@@ -65,9 +65,9 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// dataset makes a raw dataset of three cases of the given channels, all voxels of the
+// rawDataset makes a raw dataset of three cases of the given channels, all voxels of the
 // images and some of the labels above 0.
-func dataset(t *testing.T, channels int, size [3]int) string {
+func rawDataset(t *testing.T, channels int, size [3]int) string {
 	t.Helper()
 	folder := filepath.Join(t.TempDir(), "Dataset001_Small")
 	for _, sub := range []string{"imagesTr", "labelsTr"} {
@@ -152,7 +152,7 @@ func TestPlanBadDatasets(t *testing.T) {
 		{"nothing", 4, "Small: no such", func(f string) { os.RemoveAll(f) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			folder := dataset(t, 2, size)
+			folder := rawDataset(t, 2, size)
 			test.do(folder)
 			out := filepath.Join(t.TempDir(), "out")
 			_, stderr := flare(t, test.code, "plan", folder, "-o", out)
@@ -168,7 +168,7 @@ func TestPlanBadDatasets(t *testing.T) {
 
 func TestPlanNotesAndPlaces(t *testing.T) {
 	size := [3]int{12, 11, 10}
-	folder := dataset(t, 1, size)
+	folder := rawDataset(t, 1, size)
 	store(t, folder+"/labelsTr/b.nii.gz", size, 0)
 	_, stderr := flare(t, 0, "plan", folder)
 	if !strings.Contains(stderr, "1 cases (b) have no foreground") {
@@ -184,7 +184,7 @@ func TestPlanNotesAndPlaces(t *testing.T) {
 	bad := file(t, filepath.Join(t.TempDir(), "f.json"), []byte(strings.Replace(text(t, in), "12", "-12", 1)))
 	flare(t, 6, "plan", "--fingerprint", bad, "--dataset-json", folder+"/dataset.json", "x.json")
 
-	flat := dataset(t, 1, [3]int{30, 20, 1}) // which no preset is for
+	flat := rawDataset(t, 1, [3]int{30, 20, 1}) // which no preset is for
 	flare(t, 7, "plan", flat, "--planner", "Student")
 	flare(t, 0, "plan", flat)
 }

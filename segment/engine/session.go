@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -66,36 +65,16 @@ type Session struct {
 // that runs them. Errors are of kind Argument (device, threads), Runtime (no library),
 // Device (device absent), Memory, or Model (the runtime refuses a network).
 func Open(networks []Network, o Options) (*Session, error) {
-	if o.Threads < 0 {
-		return nil, fault.New(fault.Argument, "%d threads; expected 0 (one per core) or more", o.Threads)
-	}
-	if _, err := Load(o.Runtime); err != nil {
-		return nil, err
-	}
-	candidates, err := resolve(o.Device)
+	var s *Session
+	notes, err := onFirstDevice(o, func(device string, o Options) (err error) {
+		s, err = open(networks, device, o)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	o.Threads, o.Slots = Threads(o.Threads), max(1, o.Slots)
-	var failures []error
-	for _, d := range candidates {
-		var s *Session
-		guarded(d, func() { s, err = open(networks, d, o) })
-		if err == nil {
-			for i, f := range failures {
-				s.Notes = slices.Insert(s.Notes, i, f.Error())
-			}
-			return s, nil
-		}
-		if fault.KindOf(err) == fault.Memory && !onGPU(d) {
-			return nil, err // another provider would find no more
-		}
-		failures = append(failures, err)
-	}
-	if len(failures) == 1 {
-		return nil, failures[0]
-	}
-	return nil, fault.New(fault.KindOf(failures[len(failures)-1]), "no device runs the network: %w", errors.Join(failures...))
+	s.Notes = slices.Concat(notes, s.Notes)
+	return s, nil
 }
 
 // open makes a session on one device.
@@ -277,32 +256,11 @@ func (s *Session) Networks() int { return len(s.runs) }
 // too; Device, and of a CUDA device that was lost, in every later run as well; Model (values
 // beyond the range of fp16).
 func (s *Session) Run(ctx context.Context, network, slot int) error {
-	if s.Device == CUDA {
-		if err := wasLost(); err != nil {
-			return err
-		}
-	}
-	options, err := ort.NewRunOptions()
+	err := runWith(ctx, s.Device, func(options *ort.RunOptions) error {
+		return s.runs[network].RunWithOptions(s.in[slot:slot+1], s.out[slot:slot+1], options)
+	})
 	if err != nil {
-		return fault.New(fault.Runtime, "ONNX Runtime: %w", err)
-	}
-	terminated := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { options.Terminate(); close(terminated) })
-	err = s.runs[network].RunWithOptions(s.in[slot:slot+1], s.out[slot:slot+1], options)
-	if !stop() {
-		<-terminated // its last touch of options
-	}
-	options.Destroy()
-	if ctx.Err() != nil {
-		return fault.New(fault.Cancelled, "cancelled")
-	}
-	if err != nil {
-		if s.Device == CUDA {
-			if err := cudaLost(); err != nil {
-				return err
-			}
-		}
-		return runtimeError(fault.Device, "device %s failed: %s", s.Device, err)
+		return err
 	}
 	if s.Precision == fp16 && !s.finite(slot) {
 		return fault.New(fault.Model, "values of this network are beyond the range of fp16 (65504); use exact mode")

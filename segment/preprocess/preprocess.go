@@ -146,16 +146,64 @@ func (c *Config) masked() bool {
 
 // prepare prepares every channel.
 func (k *Case) prepare(ctx context.Context) (err error) {
-	c, image := &k.config, k.image
 	var mask []byte
 	defer func() { cmem.Free(mask) }()
-	if c.masked() {
-		if mask, err = nonzeroMask(image, k.View, k.threads); err != nil {
+	if k.config.masked() {
+		if mask, err = nonzeroMask(k.image, k.View, k.threads); err != nil {
 			return err
 		}
 	}
+	if err = k.open(ctx, mask); err == nil && len(k.config.Previous) > 0 {
+		k.previous, err = k.toGrid(k.labels, mask)
+	}
+	return err
+}
+
+// OpenLabelled is Open and Begin with all rows for training: labels, a label map on the
+// image's grid with whole numbers that fit int16, comes back on the network's grid,
+// resampled by c.Seg, of k.Shape and in C memory which the caller frees. As in nnU-Net,
+// background outside the image's nonzero mask becomes -1, and what is labelled counts as
+// inside the mask.
+func OpenLabelled(ctx context.Context, image, labels *volume.Volume, c Config, threads int) (_ *Case, grid []int16, err error) {
+	k, err := Open(image, nil, c, threads)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			k.Close()
+		}
+	}()
+	mask, err := nonzeroMask(image, k.View, threads)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer cmem.Free(mask)
+	row := make([]float32, k.View.Shape[1]*k.View.Shape[2])
+	from := resample.Source{Data: labels.Data, DType: labels.DType, View: k.View}
+	for i := range k.View.Shape[0] {
+		kernel.Load(row, from.Plane(i), kernel.Identity)
+		for j, v := range row {
+			if v != 0 {
+				mask[i*len(row)+j] = 1
+			}
+		}
+	}
+	if err = k.open(ctx, mask); err != nil {
+		return nil, nil, err
+	}
+	if err = k.Begin(ctx, 0, k.Shape[1]); err != nil {
+		return nil, nil, err
+	}
+	grid, err = k.toGrid(labels, mask)
+	return k, grid, err
+}
+
+// open makes the stream of every channel of the image.
+func (k *Case) open(ctx context.Context, mask []byte) error {
+	image := k.image
 	bytes := len(image.Data) / image.Channels
-	for channel, scheme := range c.Channels {
+	for channel, scheme := range k.config.Channels {
 		source := resample.Source{Data: image.Data[channel*bytes : (channel+1)*bytes], DType: image.DType, View: k.View}
 		lo, hi, err := scheme.prepare(ctx, &source, k.Shape != k.View.Shape, k.threads)
 		if err != nil {
@@ -169,24 +217,22 @@ func (k *Case) prepare(ctx context.Context) (err error) {
 			k.own = append(k.own, own)
 			lo, hi = resample.Extremes(own)
 		}
-		stream, err := c.Image.Stream(k.Shape, source, k.From, k.To, lo, hi, k.threads)
+		stream, err := k.config.Image.Stream(k.Shape, source, k.From, k.To, lo, hi, k.threads)
 		if err != nil {
 			return err
 		}
 		k.streams = append(k.streams, stream)
 	}
-	if len(c.Previous) == 0 {
-		return nil
-	}
-	return k.resample(mask)
+	return nil
 }
 
-// resample takes the labels of a cascade's first stage to the grid.
-func (k *Case) resample(mask []byte) error {
-	labels, shape := k.labels, k.View.Shape
+// toGrid takes a label map to the network's grid, in C memory that the caller frees;
+// background outside the mask becomes -1.
+func (k *Case) toGrid(labels *volume.Volume, mask []byte) ([]int16, error) {
+	shape := k.View.Shape
 	source, err := cmem.Alloc[int16](k.View.Voxels())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer cmem.Free(source)
 	row := make([]float32, shape[1]*shape[2])
@@ -201,10 +247,15 @@ func (k *Case) resample(mask []byte) error {
 			}
 		}
 	}
-	if k.previous, err = cmem.Alloc[int16](k.Shape[0] * k.Shape[1] * k.Shape[2]); err != nil {
-		return err
+	out, err := cmem.Alloc[int16](k.Shape[0] * k.Shape[1] * k.Shape[2])
+	if err != nil {
+		return nil, err
 	}
-	return k.config.Seg.Seg(k.previous, k.Shape, source, shape, k.From, k.To, k.threads)
+	if err := k.config.Seg.Seg(out, k.Shape, source, shape, k.From, k.To, k.threads); err != nil {
+		cmem.Free(out)
+		return nil, err
+	}
+	return out, nil
 }
 
 // Next writes the next n planes of every channel, of each the rows that Begin named: plane

@@ -37,7 +37,7 @@ type Options struct {
 	Cache string
 
 	GPUMemory int64 // bound in bytes on the memory that a CUDA device gives its arena; 0: none
-	Slots     int   // pairs of input and output buffers; 0: one
+	Slots     int   // pairs of input and output buffers; 0: as many as gain (slots)
 }
 
 // Session is a group of networks of the same shapes (folds) on one device, with
@@ -76,7 +76,7 @@ func Open(networks []Network, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.Threads, o.Slots = Threads(o.Threads), max(1, o.Slots)
+	o.Threads = Threads(o.Threads)
 	var failures []error
 	for _, d := range candidates {
 		var s *Session
@@ -104,6 +104,9 @@ func open(networks []Network, device string, o Options) (s *Session, err error) 
 		return nil, err
 	}
 	s = &Session{Device: device, Threads: o.Threads}
+	if o.Slots == 0 {
+		o.Slots = slots(device, o.Threads)
+	}
 	defer func() {
 		if err != nil {
 			s.Close()

@@ -56,8 +56,8 @@ func open(t testing.TB, path string, o OpenOptions) *Model {
 	return m
 }
 
-// openSlots opens a model of one network with so many slots, whatever the device and the
-// number of threads would get.
+// openSlots opens a model of one network with so many slots, whatever there would be for
+// the device and the number of threads.
 func openSlots(t testing.TB, path string, o OpenOptions, slots int) *Model {
 	t.Helper()
 	m := open(t, path, o)

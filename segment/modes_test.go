@@ -53,6 +53,9 @@ func TestFloat16IsCloseToExact(t *testing.T) {
 		fast := openSlots(t, bundle, OpenOptions{Device: "ort", Threads: 2, Mode: "fast"}, slots)
 		stats := isClose(t, exact, fast, image)
 		assert.Equal(t, "fp16", stats.Precision)
+		assert.Equal(t, 2, stats.Threads)
+		assert.Greater(t, stats.Seconds.Export, 0.0)
+		assert.Less(t, stats.Seconds.Export, stats.Seconds.Network/2, "waiting is not exporting")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -529,6 +530,39 @@ func TestManyThreadsOneModel(t *testing.T) {
 		}()
 	}
 	wait.Wait()
+}
+
+// Models in several threads give what each gives alone, and afterwards leave the cores to
+// the host.
+func TestModelsSideBySide(t *testing.T) {
+	image := noiseImage(t, geometry(40, 40, 20), 1)
+	var models []*Model
+	var want [][]byte
+	for _, path := range []string{tiny, folds, flat, tiny} {
+		m := open(t, path, OpenOptions{Device: "openvino", Threads: 2})
+		models, want = append(models, m), append(want, bytes.Clone(labelsOf(t, m, image, Options{})))
+	}
+	var wait sync.WaitGroup
+	for i, m := range models {
+		labels := newLabels(t, image.Geometry)
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for range 5 {
+				_, err := m.Segment(context.Background(), image, labels, Options{})
+				assert.NoError(t, err)
+				assert.Equal(t, want[i], labels.Data, m.path)
+			}
+		}()
+	}
+	wait.Wait()
+
+	var before, after syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &before))
+	time.Sleep(time.Second)
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &after))
+	spent := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	assert.Less(t, spent, int64(200*time.Millisecond), "processor time of the idle process in a second; a thread that spins takes all of it")
 }
 
 func TestThreadsThatDoNotExist(t *testing.T) {

@@ -71,6 +71,14 @@ func folder() string {
 // Version returns the version of the loaded ONNX Runtime.
 func Version() string { return ort.GetVersion() }
 
+// slots returns how many slots a session gets.
+func slots(device string, threads int) int {
+	if onGPU(device) && threads > 1 {
+		return 2
+	}
+	return 1
+}
+
 // Threads returns the number of threads that an option of n means: n, or the
 // number of usable cores for 0; never more than those, for more only fight.
 func Threads(n int) int {

@@ -61,7 +61,7 @@ func onFirstDevice(o Options, open func(device string, o Options) error) (notes 
 	if err != nil {
 		return nil, err
 	}
-	o.Threads, o.Slots = Threads(o.Threads), max(1, o.Slots)
+	o.Threads = Threads(o.Threads)
 	var failures []error
 	for _, d := range candidates {
 		guarded(d, func() { err = open(d, o) })

@@ -36,7 +36,7 @@ type Options struct {
 	Cache string
 
 	GPUMemory int64 // bound in bytes on the memory that a CUDA device gives its arena; 0: none
-	Slots     int   // pairs of input and output buffers; 0: one
+	Slots     int   // pairs of input and output buffers; 0: as many as gain (slots)
 }
 
 // Session is a group of networks of the same shapes (folds) on one device, with
@@ -83,6 +83,9 @@ func open(networks []Network, device string, o Options) (s *Session, err error) 
 		return nil, err
 	}
 	s = &Session{Device: device, Threads: o.Threads}
+	if o.Slots == 0 {
+		o.Slots = slots(device, o.Threads)
+	}
 	defer func() {
 		if err != nil {
 			s.Close()

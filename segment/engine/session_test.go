@@ -54,6 +54,19 @@ func TestSlots(t *testing.T) {
 	assert.Zero(t, cmem.Live())
 }
 
+// A second slot is for what is not the host's processor, where a thread is left for the rest.
+func TestHowManySlots(t *testing.T) {
+	for device, want := range map[string][3]int{OpenVINO: {1, 1, 1}, ORT: {1, 1, 1}, CUDA: {1, 2, 2}, OpenVINOGPU: {1, 2, 2}, OpenVINOGPU + ".1": {1, 2, 2}} {
+		for i, threads := range []int{1, 2, 64} {
+			assert.Equal(t, want[i], slots(device, threads), "%s, %d threads", device, threads)
+		}
+	}
+	s, err := Open([]Network{network(t, golden(t, "plain3d"))}, Options{Device: CPU, Runtime: testenv.Runtime(t)})
+	require.NoError(t, err)
+	assert.Len(t, s.Inputs, 1)
+	s.Close()
+}
+
 func TestThreads(t *testing.T) {
 	all := Threads(0)
 	assert.Positive(t, all)

@@ -257,7 +257,7 @@ def test_options_and_texts() -> None:
     ) as model:
         assert model.describe()["task"] == "café"
         got = model.stats
-        assert got.pop("struct_size") == 72
+        assert got.pop("struct_size") == 80
         assert got == {
             "device": "ort",
             "threads": 3,

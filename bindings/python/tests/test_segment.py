@@ -166,7 +166,7 @@ def test_fast(model_path: Path, model: flare.Model, ct: Any, tmp_path: Path) -> 
 
 
 def test_read_ahead(model_path: Path, model: flare.Model, ct: Any, tmp_path: Path) -> None:
-    path = tmp_path / "ct.nii"
+    path = tmp_path / "ct.nii.gz"
     write_nifti(path, ct, SPACING, ORIGIN, np.eye(3))
     model.segment_file(path, tmp_path / "expected.nii.gz")
     with flare.Model(model_path, read_ahead=path) as eager:

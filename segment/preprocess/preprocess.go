@@ -259,8 +259,8 @@ func (k *Case) toGrid(labels *volume.Volume, mask []byte) ([]int16, error) {
 }
 
 // Next writes the next n planes of every channel, of each the rows that Begin named: plane
-// counts from 0 to n-1. The previous stage's labels each become a channel of zeros and ones (nnU-Net's
-// convert_labelmap_to_one_hot). Errors: Cancelled, Memory.
+// counts from 0 to n-1. The previous stage's labels each become a channel of zeros and ones
+// (nnU-Net's convert_labelmap_to_one_hot). Errors: Cancelled, Memory.
 func (k *Case) Next(ctx context.Context, n int, dst func(channel, plane int) []float32) error {
 	planes := make([][]float32, n)
 	for channel, stream := range k.streams {

@@ -77,12 +77,11 @@ func Alloc[T any](n int) ([]T, error) {
 	return unsafe.Slice((*T)(p), n), nil
 }
 
-// AllocZero is Alloc with the memory set to zero.
+// AllocZero is Alloc with the memory set to zero: written, even where the system gives pages
+// of zeros, for pages that are read first cost a second fault when they are written.
 func AllocZero[T any](n int) ([]T, error) {
 	s, err := Alloc[T](n)
-	if len(Bytes(s)) < C.mapped { // the system gives pages of zeros
-		clear(s)
-	}
+	clear(s)
 	return s, err
 }
 

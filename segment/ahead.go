@@ -52,27 +52,26 @@ func filesOf(path string) []os.FileInfo {
 	return found
 }
 
-// take returns the image, which the caller frees, if it is path's and its files are as they
-// were; else nil. Whatever went wrong is left to the reading that follows then. A
-// cancelled ctx ends the reading.
-func (a *ahead) take(ctx context.Context, path string, channels int) *imageio.Image {
-	if a == nil {
-		return nil
+// readCase is imageio.ReadCase, or what was read ahead if that is path's and its files are as
+// they were. A cancelled ctx ends the reading. Whatever went wrong ahead is found out by
+// reading again.
+func (a *ahead) readCase(ctx context.Context, path string, channels int) (*imageio.Image, error) {
+	if a != nil {
+		defer a.drop()
+		if path == a.path && channels == a.channels && slices.EqualFunc(filesOf(path), a.before, unchanged) {
+			defer context.AfterFunc(ctx, a.cancel)()
+			if a.read() == nil && a.image != nil {
+				image := a.image
+				a.image = nil
+				return image, nil
+			}
+		}
 	}
-	defer a.drop()
-	same := func(x, y os.FileInfo) bool {
-		return os.SameFile(x, y) && x.Size() == y.Size() && x.ModTime().Equal(y.ModTime())
-	}
-	if channels != a.channels || !slices.EqualFunc(filesOf(path), a.before, same) {
-		return nil
-	}
-	defer context.AfterFunc(ctx, a.cancel)()
-	if a.read() != nil {
-		return nil
-	}
-	image := a.image
-	a.image = nil
-	return image
+	return imageio.ReadCase(ctx, path, channels)
+}
+
+func unchanged(x, y os.FileInfo) bool {
+	return os.SameFile(x, y) && x.Size() == y.Size() && x.ModTime().Equal(y.ModTime())
 }
 
 // drop ends the reading and frees what it gave.

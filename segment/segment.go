@@ -167,13 +167,9 @@ func (c *call) segmentFile(in, out string) error {
 		return err
 	}
 	c.phase(phaseRead)
-	channels := len(c.model.parts[0].dataset.Channels)
-	image := c.model.ahead.take(c.ctx, in, channels)
-	if image == nil {
-		var err error
-		if image, err = imageio.ReadCase(c.ctx, in, channels); err != nil {
-			return err
-		}
+	image, err := c.model.ahead.readCase(c.ctx, in, len(c.model.parts[0].dataset.Channels))
+	if err != nil {
+		return err
 	}
 	defer image.Free()
 	for _, p := range c.model.parts {

@@ -66,3 +66,6 @@ func wasLost() error {
 	}
 	return nil
 }
+
+// left reports whether what a device holds has to be left where it is: the device was lost.
+func left(device string) bool { return device == CUDA && cudaLost() != nil }

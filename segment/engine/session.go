@@ -291,7 +291,7 @@ func sampled[T any](data []T, ok func(T) bool) bool {
 
 // Close frees the networks and the buffers; where the device was lost, the buffers only.
 func (s *Session) Close() {
-	if s.Device != CUDA || len(s.runs) == 0 || cudaLost() == nil {
+	if len(s.runs) == 0 || !left(s.Device) {
 		guarded(s.Device, func() {
 			for _, r := range s.runs {
 				r.Destroy()

@@ -63,6 +63,18 @@ func (b *Batch) Add(path string, write func(io.Writer) error) error {
 	return nil
 }
 
+// AddText is Add for content that lies in memory, in one part or several.
+func (b *Batch) AddText(path string, parts ...[]byte) error {
+	return b.Add(path, func(w io.Writer) error {
+		for _, part := range parts {
+			if _, err := w.Write(part); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // Commit gives the files their names. If that fails for one of them, what was in the place
 // of those before it is there again.
 func (b *Batch) Commit() error {

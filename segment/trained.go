@@ -1,13 +1,10 @@
 package segment
 
 import (
-	"io"
 	"os"
 	"slices"
 	"strings"
 
-	"github.com/libflare/libflare/segment/imageio"
-	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/onnx"
@@ -46,18 +43,7 @@ func WriteBundle(out string, t Trained) error {
 		return err
 	}
 	describe(model, t.Plans, t.Dataset, t.Configuration, architecture.Class, []string{t.Fold}, t.MirrorAxes)
-	if _, err := recipeOf(model, out); err != nil {
-		return err
-	}
-	data, err := marshal(model)
-	if err != nil {
-		return err
-	}
-	defer cmem.Free(data)
-	return imageio.WriteFileAtomic(out, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return writeBundle(out, model, out)
 }
 
 // OpenWeights reads what a bundle or a results folder of nnU-Net was trained for, and the

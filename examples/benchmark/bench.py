@@ -12,6 +12,7 @@
     bench hippocampus [--peer PYTHON] [--mode exact] [--epochs N] [--seed S] [RUN]
                     trains a network beside nnU-Net's own run of the data; what was interrupted goes on
     bench kernels   the loops around the network against copying memory
+    bench overlap   the rest in turn with the network, and beside it, by number of threads
 
 Every one takes --write: results also go to RESULTS.md, and times by phase to phases.svg.
 """
@@ -269,6 +270,11 @@ def kernels(a):
     return k.main(ROOT, circumstances, a.write and HERE / "RESULTS.md")
 
 
+def overlap(a):
+    import overlap as o
+    return o.main(a, sys.modules[__name__])
+
+
 def limits(a):
     import limits as l
     return l.main(a, sys.modules[__name__])
@@ -287,7 +293,7 @@ def interpreter(name):
 
 
 def main():
-    commands = {"soak": soak, "kernels": kernels, "slices": limits, "large": limits, "teacher": limits,
+    commands = {"soak": soak, "kernels": kernels, "overlap": overlap, "slices": limits, "large": limits, "teacher": limits,
                 "hippocampus": hippocampus}
     command = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in commands else "bench"
     parser = argparse.ArgumentParser(prog="./build.sh bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -304,6 +310,7 @@ def main():
         parser.add_argument("folder", nargs="?", type=Path, metavar="RUN")
     elif command != "kernels":
         parser.add_argument("--runs", type=int, default=200 if command == "soak" else 3)
+    if command not in ("kernels", "overlap", "hippocampus"):
         parser.add_argument("ct", nargs="?", type=Path, metavar="CT")
     if command == "bench":
         parser.add_argument("model", nargs="*", type=Path, metavar="MODEL")

@@ -45,8 +45,9 @@ func CaseFiles(path string) ([]string, error) {
 // in size and spacing, as nnU-Net's reader demands; geometry and header are the first
 // file's.
 //
-// Errors are those of Read, and Model where the files contradict each other or are more
-// than channels. A single file may have another number; whoever uses it finds out.
+// Errors are those of Read, and Model where the files contradict each other, are more than
+// channels, or the file is a further channel's by its name and holds one where more are
+// expected. A single file may have another number otherwise; whoever uses it finds out.
 func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
 	files, err := CaseFiles(path)
 	if err != nil {
@@ -61,7 +62,13 @@ func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
 		return nil, fault.New(fault.Model, "%s: %d channels, the model expects %d: files up to %s belong to the case", path, all, channels, filepath.Base(files[len(files)-1]))
 	}
 	ending := path[len(path)-len(Ending(path)):]
-	stem, numbered := strings.CutSuffix(strings.TrimSuffix(path, ending), "_0000")
+	name := strings.TrimSuffix(path, ending)
+	stem, numbered := strings.CutSuffix(name, "_0000")
+	if at := len(name) - len("_0000"); !numbered && first.Channels == 1 && channels > 1 && at > 0 && name[at] == '_' && strings.Trim(name[at+1:], "0123456789") == "" {
+		first.Free()
+		return nil, fault.New(fault.Model, "%s: 1 channel, the model expects %d: by nnU-Net's naming a further channel's file; a case is named by its first, %s_0000%s",
+			path, channels, name[:at], ending)
+	}
 	if !numbered || channels < 2 || first.Channels > 1 {
 		return first, nil
 	}

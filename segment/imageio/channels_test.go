@@ -3,6 +3,7 @@ package imageio
 import (
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -69,10 +70,14 @@ func TestReadCase(t *testing.T) {
 	assert.EqualValues(t, []float32{5, 7, 9}, []float32{volume.As[float32](im.Volume)[0], volume.As[float32](im.Volume)[12], volume.As[float32](im.Volume)[24]})
 	im.Free()
 
-	im, err = ReadCase(t.Context(), at("a_0001.nii.gz"), 3)
+	im, err = ReadCase(t.Context(), at("a_0001.nii.gz"), 1)
 	require.NoError(t, err)
 	assert.Equal(t, 1, im.Channels, "not the first file: the file itself")
 	im.Free()
+	_, err = ReadCase(t.Context(), at("a_0001.nii.gz"), 3)
+	assert.Equal(t, fault.Model, fault.KindOf(err))
+	assert.ErrorContains(t, err, "a_0001.nii.gz: 1 channel, the model expects 3")
+	assert.ErrorContains(t, err, at("a_0000.nii.gz"))
 
 	_, err = ReadCase(t.Context(), at("a_0000.nii.gz"), 4)
 	assert.Equal(t, fault.NotFound, fault.KindOf(err))
@@ -90,7 +95,12 @@ func TestReadCase(t *testing.T) {
 	require.NoError(t, err)
 	clear(both.Data)
 	require.NoError(t, Write(t.Context(), at("e_0000.nii"), both))
+	require.NoError(t, Write(t.Context(), at("e_0007.nii"), both))
 	both.Free()
+	im, err = ReadCase(t.Context(), at("e_0007.nii"), 2)
+	require.NoError(t, err)
+	im.Free()
+	require.NoError(t, os.Remove(at("e_0007.nii")))
 	im, err = ReadCase(t.Context(), at("e_0000.nii"), 2)
 	require.NoError(t, err)
 	assert.Equal(t, 2, im.Channels)

@@ -28,7 +28,7 @@ const maxSide = 1 << 20
 // ReadFingerprint reads a dataset_fingerprint.json. Errors: NotFound, IO, and those of
 // ParseFingerprint.
 func ReadFingerprint(path string) (*Fingerprint, error) {
-	text, err := readJSON(path)
+	text, err := ReadJSON(path)
 	if err != nil {
 		return nil, err
 	}

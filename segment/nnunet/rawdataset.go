@@ -31,7 +31,7 @@ type RawCase struct {
 
 // ReadDataset reads a dataset.json. Errors: NotFound, IO, and those of ParseDataset.
 func ReadDataset(path string) (*Dataset, error) {
-	text, err := readJSON(path)
+	text, err := ReadJSON(path)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func ReadDataset(path string) (*Dataset, error) {
 
 // ReadPlans reads a plans.json. Errors: NotFound, IO, and those of ParsePlans.
 func ReadPlans(path string) (*Plans, error) {
-	text, err := readJSON(path)
+	text, err := ReadJSON(path)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func OpenRawDataset(folder string) (*RawDataset, error) {
 		return nil, fault.New(fault.IO, "%s: %w", folder, err)
 	}
 	if _, err := os.Stat(folder); err != nil {
-		return nil, openError(folder, err)
+		return nil, fault.File(folder, err)
 	}
 	d, err := ReadDataset(filepath.Join(folder, "dataset.json"))
 	if err != nil {
@@ -177,7 +177,7 @@ func (r *RawDataset) find(rep *report) error {
 func namesIn(folder, ending string) (names []string, err error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
-		return nil, openError(folder, err)
+		return nil, fault.File(folder, err)
 	}
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), ending) {

@@ -5,10 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"hash"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/libflare/libflare/segment/imageio"
@@ -98,12 +96,12 @@ func writeCheckpoint(path string, s *State, arrays []nnunet.NamedArray) error {
 func readCheckpoint(path string, into func(s *State, a arrayName) ([]float32, error)) (*State, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, openError(path, err)
+		return nil, fault.File(path, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, openError(path, err)
+		return nil, fault.File(path, err)
 	}
 	r := &checkpointReader{f: f, path: path, left: info.Size(), sum: sha256.New()}
 	head := make([]byte, 16)
@@ -181,21 +179,9 @@ func (r *checkpointReader) read(b []byte) error {
 		return r.truncated()
 	}
 	if _, err := io.ReadFull(r.f, b); err != nil {
-		return openError(r.path, err)
+		return fault.File(r.path, err)
 	}
 	r.left -= int64(len(b))
 	r.sum.Write(b)
 	return nil
-}
-
-// openError gives an error of package os its kind.
-func openError(path string, err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		err = p.Err
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.NotFound, "%s: no such file", path)
-	}
-	return fault.New(fault.IO, "%s: %w", path, err)
 }

@@ -3,10 +3,10 @@ package train
 import (
 	"context"
 	"slices"
-	"sync"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/train/augment"
 	"github.com/libflare/libflare/segment/train/dataset"
 	"github.com/libflare/libflare/segment/train/sample"
@@ -160,8 +160,9 @@ func (d *data) fill(s *slot, w *worker) error {
 type queue struct {
 	order chan *slot // batches in their order, finished or not
 	free  chan *slot
+	first *slot // taken from order when next was cancelled, or nil
 	stop  context.CancelFunc
-	wait  sync.WaitGroup
+	waits []func() error // for the goroutines
 	slots []*slot
 	all   []*worker
 }
@@ -202,30 +203,30 @@ func (d *data) start(workers int, jobs func() (job, bool)) (_ *queue, err error)
 	ctx, stop := context.WithCancel(context.Background())
 	q.stop = stop
 	work := make(chan *slot)
-	q.wait.Go(func() {
+	q.waits = append(q.waits, parallel.Go(func() error {
 		defer close(work)
 		defer close(q.order)
 		for {
 			j, more := jobs()
 			if !more {
-				return
+				return nil
 			}
 			select {
 			case <-ctx.Done():
-				return
+				return nil
 			case s := <-q.free:
 				s.job, s.err, s.ready = j, nil, make(chan struct{})
 				q.order <- s
 				select {
 				case work <- s:
 				case <-ctx.Done():
-					return
+					return nil
 				}
 			}
 		}
-	})
+	}))
 	for _, w := range q.all {
-		q.wait.Go(func() {
+		q.waits = append(q.waits, parallel.Go(func() error {
 			for s := range work {
 				func() {
 					defer close(s.ready)
@@ -237,28 +238,39 @@ func (d *data) start(workers int, jobs func() (job, bool)) (_ *queue, err error)
 					s.err = d.fill(s, w)
 				}()
 			}
-		})
+			return nil
+		}))
 	}
 	return q, nil
 }
 
-// next returns the next batch; give it back with done. Errors: Cancelled, and what making
-// it met with.
+// next returns the next batch; give it back with done. After an error of kind Cancelled the
+// same batch is the next one. Other errors: what making the batch met with.
 func (q *queue) next(ctx context.Context) (*slot, error) {
-	select {
-	case <-ctx.Done():
-		return nil, fault.New(fault.Cancelled, "cancelled")
-	case s, ok := <-q.order:
-		if !ok {
-			return nil, fault.New(fault.Internal, "no more batches")
-		}
+	s := q.first
+	if s == nil {
+		var ok bool
 		select {
 		case <-ctx.Done():
 			return nil, fault.New(fault.Cancelled, "cancelled")
-		case <-s.ready:
-			return s, s.err
+		case s, ok = <-q.order:
+		}
+		if !ok {
+			return nil, fault.New(fault.Internal, "no more batches")
 		}
 	}
+	select {
+	case <-ctx.Done():
+		q.first = s
+		return nil, fault.New(fault.Cancelled, "cancelled")
+	case <-s.ready:
+	}
+	q.first = nil
+	if s.err != nil {
+		q.done(s)
+		return nil, s.err
+	}
+	return s, nil
 }
 
 func (q *queue) done(s *slot) { q.free <- s }
@@ -266,7 +278,9 @@ func (q *queue) done(s *slot) { q.free <- s }
 // close ends the workers and frees the batches.
 func (q *queue) close() {
 	q.stop()
-	q.wait.Wait()
+	for _, wait := range q.waits {
+		_ = wait()
+	}
 	q.release()
 }
 

@@ -1,8 +1,6 @@
 package train
 
 import (
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,7 +31,7 @@ func export(path string, t Task, s Settings, state *State, parameters []nnunet.N
 	}
 	fold := filepath.Join(path, "fold_"+t.Fold)
 	if err := os.MkdirAll(fold, 0o777); err != nil {
-		return openError(fold, err)
+		return fault.File(fold, err)
 	}
 	e := nnunet.Export{Plans: t.Plans.Raw, Dataset: t.Dataset.Raw, Configuration: t.Configuration, Fold: t.Fold,
 		MirrorAxes: mirrorAxes(c, s), Parameters: parameters}
@@ -54,7 +52,7 @@ func export(path string, t Task, s Settings, state *State, parameters []nnunet.N
 		return err
 	}
 	for name, text := range t.files() {
-		if err := b.Add(filepath.Join(path, name), func(w io.Writer) error { _, err := w.Write(text); return err }); err != nil {
+		if err := b.AddText(filepath.Join(path, name), text); err != nil {
 			return err
 		}
 	}
@@ -116,13 +114,9 @@ func ExportRun(run, path string, best bool) error {
 func readTask(folder string) (*Task, error) {
 	text := map[string][]byte{}
 	for _, name := range []string{"plans.json", "dataset.json", "dataset_fingerprint.json"} {
-		path := filepath.Join(folder, name)
-		info, err := os.Stat(path)
-		if err == nil && info.Size() > 64<<20 {
-			return nil, fault.New(fault.Format, "%s: %d bytes are too many for a JSON file", path, info.Size())
-		}
-		if text[name], err = os.ReadFile(path); err != nil && name != "dataset_fingerprint.json" {
-			return nil, fmt.Errorf("%w (expected the folder of a training)", openError(path, err))
+		var err error
+		if text[name], err = nnunet.ReadJSON(filepath.Join(folder, name)); err != nil && name != "dataset_fingerprint.json" {
+			return nil, fault.New(fault.KindOf(err), "%w (expected the folder of a training)", err)
 		}
 	}
 	plans, err := nnunet.ParsePlans(text["plans.json"], filepath.Join(folder, "plans.json"))

@@ -18,6 +18,7 @@ import (
 	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/preprocess"
+	"github.com/libflare/libflare/segment/train/dataset"
 )
 
 // FingerprintOptions are those of ExtractFingerprint. The zero value is the default.
@@ -163,7 +164,7 @@ func (m *measured) free() {
 
 // measure reads a case and, unless only is set, draws n voxels of its foreground.
 func (m *measured) measure(ctx context.Context, raw *nnunet.RawDataset, c nnunet.RawCase, n int, only *atomic.Bool) error {
-	l, err := openLabelled(ctx, raw, c)
+	l, err := dataset.OpenLabelled(ctx, raw.Dataset, c)
 	if err != nil {
 		return err
 	}
@@ -171,24 +172,24 @@ func (m *measured) measure(ctx context.Context, raw *nnunet.RawDataset, c nnunet
 	if only.Load() {
 		return nil
 	}
-	crop := preprocess.CropToNonzero(l.image.Volume, l.view, 1)
-	m.shape, m.spacing, m.foreground, m.placed = crop.Shape, l.spacing, l.foreground > 0, l.placed
-	m.size = float64(crop.Voxels()) / float64(l.view.Voxels())
+	crop := preprocess.CropToNonzero(l.Image.Volume, l.View, 1)
+	m.shape, m.spacing, m.foreground, m.placed = crop.Shape, l.Spacing, l.Foreground > 0, l.Placed
+	m.size = float64(crop.Voxels()) / float64(l.View.Voxels())
 	labels, voxels := make([]float32, crop.Shape[1]*crop.Shape[2]), make([]float32, crop.Shape[1]*crop.Shape[2])
-	values, err := cmem.Alloc[float32](l.foreground) // some of it may lie outside the crop
+	values, err := cmem.Alloc[float32](l.Foreground) // some of it may lie outside the crop
 	if err != nil {
 		return err
 	}
 	defer cmem.Free(values)
 	random := numpyrand.New(1234)
-	for channel := range l.image.Channels {
+	for channel := range l.Image.Channels {
 		at := 0
 		for z := range crop.Shape[0] {
-			kernel.Load(labels, plane(l.label.Volume, 0, crop, z), kernel.Identity)
+			kernel.Load(labels, dataset.Plane(l.Label.Volume, 0, crop, z), kernel.Identity)
 			if !slices.ContainsFunc(labels, func(v float32) bool { return v > 0 }) {
 				continue
 			}
-			kernel.Load(voxels, plane(l.image.Volume, channel, crop, z), kernel.Identity)
+			kernel.Load(voxels, dataset.Plane(l.Image.Volume, channel, crop, z), kernel.Identity)
 			for i, v := range labels {
 				if v > 0 {
 					values[at] = voxels[i]

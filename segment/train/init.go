@@ -3,6 +3,7 @@ package train
 import (
 	"github.com/libflare/libflare/segment"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/onnx"
 )
 
 // Init takes the weights of a bundle or of a results folder of nnU-Net, of the same
@@ -15,6 +16,10 @@ func (t *Trainer) Init(path string) error {
 		return err
 	}
 	defer done()
+	return t.load(path, weights)
+}
+
+func (t *Trainer) load(path string, weights *onnx.StateDict) error {
 	if err := t.Step.Parameters.Load(weights); err != nil {
 		return fault.New(fault.KindOf(err), "%s: %w", path, err)
 	}
@@ -24,16 +29,16 @@ func (t *Trainer) Init(path string) error {
 // FineTune makes a trainer for the network in a bundle or a results folder, with its
 // weights, for the task that it was trained for. Errors: those of New and Init.
 func FineTune(path string, s Settings, o Options) (*Trainer, error) {
-	from, _, done, err := segment.OpenWeights(path, "")
+	from, weights, done, err := segment.OpenWeights(path, "")
 	if err != nil {
 		return nil, err
 	}
-	done()
+	defer done()
 	t, err := New(Task{Plans: from.Plans, Dataset: from.Dataset, Configuration: from.Configuration, Fold: from.Fold}, s, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.Init(path); err != nil {
+	if err := t.load(path, weights); err != nil {
 		t.Close()
 		return nil, err
 	}

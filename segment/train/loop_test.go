@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -293,65 +292,6 @@ func TestDivergence(t *testing.T) {
 			require.False(t, math.IsNaN(float64(v)) || math.IsInf(float64(v), 0), name)
 		}
 	}
-}
-
-// TestBatches: batches do not depend on who makes them, in order and content.
-func TestBatches(t *testing.T) {
-	c := smallCache(t, 3)
-	o := smallRun(t, c)
-	o.Settings.Strong = true
-	k, err := New(Task{Plans: c.Plans, Dataset: c.Dataset, Configuration: "3d_fullres", Fold: "all"}, o.Settings, o.Options)
-	require.NoError(t, err)
-	defer k.Close()
-	split, err := dataset.SplitOf("all", c.Cases, nil)
-	require.NoError(t, err)
-	d, err := k.newData(c, split)
-	require.NoError(t, err)
-	type batch struct {
-		images []float32
-		labels []int16
-		cases  []string
-	}
-	collect := func(workers, from, n int) (out []batch) {
-		i := from
-		q, err := d.start(workers, func() (job, bool) { i++; return job{i % 2, i - 1}, i <= from+n })
-		require.NoError(t, err)
-		defer q.close()
-		for range n {
-			s, err := q.next(t.Context())
-			require.NoError(t, err)
-			out = append(out, batch{slices.Clone(s.images), slices.Clone(s.labels), slices.Clone(s.cases)})
-			q.done(s)
-		}
-		return out
-	}
-	all := collect(1, 0, 20)
-	assert.Equal(t, all, collect(4, 0, 20))
-	assert.Equal(t, all[7:12], collect(2, 7, 5))
-	foreground := 0
-	for i, b := range all {
-		assert.NotEqual(t, all[(i+1)%20], b)
-		half := len(b.labels) / 2
-		if b.cases[1] != "b" && slices.ContainsFunc(b.labels[half:], func(v int16) bool { return v > 0 }) {
-			foreground++ // the second of two samples is centred on foreground
-		}
-		assert.False(t, slices.Contains(b.labels, -1))
-	}
-	with := 0
-	for _, b := range all {
-		if b.cases[1] != "b" {
-			with++
-		}
-	}
-	assert.Equal(t, with, foreground)
-
-	// A queue that nobody reads from closes.
-	q, err := d.start(2, func() (job, bool) { return job{}, true })
-	require.NoError(t, err)
-	ctx, stop := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer stop()
-	_, _ = q.next(ctx)
-	q.close()
 }
 
 // TestRegions trains on overlapping regions, and on labels of which one is ignored.

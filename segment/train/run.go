@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -47,7 +46,7 @@ func Run(ctx context.Context, o RunOptions) (*Summary, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Folder, 0o777); err != nil {
-		return nil, openError(o.Folder, err)
+		return nil, fault.File(o.Folder, err)
 	}
 	held, err := filelock.Lock(filepath.Join(o.Folder, lockFile), busy)
 	if err != nil {
@@ -144,7 +143,7 @@ func writeFiles(folder string, t Task, split dataset.Split) error {
 	var b imageio.Batch
 	defer b.Discard()
 	for name, text := range files {
-		if err := b.Add(filepath.Join(folder, name), func(w io.Writer) error { _, err := w.Write(text); return err }); err != nil {
+		if err := b.AddText(filepath.Join(folder, name), text); err != nil {
 			return err
 		}
 	}
@@ -155,7 +154,7 @@ func writeFiles(folder string, t Task, split dataset.Split) error {
 func (t *Trainer) Evaluate(ctx context.Context, cache *dataset.Cache, cases []string, folder string, progress func(Progress)) (*Summary, error) {
 	work, err := os.MkdirTemp("", "flare-")
 	if err != nil {
-		return nil, openError(os.TempDir(), err)
+		return nil, fault.File(os.TempDir(), err)
 	}
 	defer os.RemoveAll(work)
 	bundle := filepath.Join(work, bundleFile)
@@ -175,7 +174,7 @@ func Validate(ctx context.Context, model string, cache *dataset.Cache, cases []s
 	}
 	defer m.Close()
 	if err := os.MkdirAll(folder, 0o777); err != nil {
-		return nil, openError(folder, err)
+		return nil, fault.File(folder, err)
 	}
 	s := &Summary{}
 	ending := cache.Dataset.FileEnding

@@ -268,7 +268,7 @@ func copyLabels[T uint8 | int16 | uint16 | int32 | float32](dst []float32, src [
 	for i, v := range src {
 		f := float32(v)
 		if !(f >= 0 && f < known && f == float32(int32(f))) {
-			return nil, fault.New(fault.Argument, "labels: element %d is %g, expected the labels %s of dataset.json", i, f, span(values))
+			return nil, fault.New(fault.Argument, "labels: element %d is %g, expected the labels 0 to %d of dataset.json", i, f, len(values)-1)
 		}
 		dst[i] = f
 	}
@@ -358,7 +358,7 @@ func (s *Session) Run(ctx context.Context, folder string, progress func(Progress
 	s.stop()
 	if folder != "" {
 		if err := os.MkdirAll(folder, 0o777); err != nil {
-			return openError(folder, err)
+			return fault.File(folder, err)
 		}
 		held, err := filelock.Lock(filepath.Join(folder, lockFile), busy)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/volume"
 )
@@ -80,15 +81,15 @@ func (s *Summary) compare(ctx context.Context, d *nnunet.Dataset, name, predicti
 	if p.Size != r.Size || p.Channels != 1 || r.Channels != 1 {
 		return fault.New(fault.Model, "%s: %v voxels, but the reference %s has %v", prediction, p.Size, reference, r.Size)
 	}
-	keys, values := regions(d)
+	keys, labels := regions(d)
 	s.Keys = keys
-	s.Cases = append(s.Cases, CaseMetrics{name, prediction, reference, metrics(wholeNumbers(p.Volume), wholeNumbers(r.Volume), values, d.IgnoreLabel)})
+	s.Cases = append(s.Cases, CaseMetrics{name, prediction, reference, metrics(values(p.Volume), values(r.Volume), labels, d.IgnoreLabel)})
 	return nil
 }
 
 // metrics compares label maps.
-func metrics(prediction, reference []int32, regions [][]int, ignore int) []Metrics {
-	type pair struct{ p, r int32 }
+func metrics(prediction, reference []float32, regions [][]int, ignore int) []Metrics {
+	type pair struct{ p, r float32 }
 	counts := map[pair]int{}
 	for i := 0; i < len(prediction); { // long runs of the same pair
 		k, start := pair{prediction[i], reference[i]}, i
@@ -208,30 +209,11 @@ func (s *Summary) write(w io.Writer) error {
 	return err
 }
 
-// wholeNumbers returns the voxels of a label map.
-func wholeNumbers(v *volume.Volume) []int32 {
-	out := make([]int32, v.Voxels())
-	switch v.DType {
-	case volume.Uint8:
-		convert(out, v.Data)
-	case volume.Int16:
-		convert(out, volume.As[int16](v))
-	case volume.Uint16:
-		convert(out, volume.As[uint16](v))
-	case volume.Int32:
-		convert(out, volume.As[int32](v))
-	case volume.Float32:
-		convert(out, volume.As[float32](v))
-	case volume.Float64:
-		convert(out, volume.As[float64](v))
-	}
+// values returns the voxels of a label map, in which labels, whole numbers, are exact.
+func values(v *volume.Volume) []float32 {
+	out, rows := make([]float32, v.Voxels()), v.Size[1]*v.Size[2]
+	kernel.Load(out, kernel.Plane{Data: v.Data, DType: int32(v.DType), Stride: [2]int{v.Size[0], 1}, Shape: [2]int{rows, v.Size[0]}}, kernel.Identity)
 	return out
-}
-
-func convert[T uint8 | int16 | uint16 | int32 | float32 | float64](dst []int32, src []T) {
-	for i, v := range src {
-		dst[i] = int32(v)
-	}
 }
 
 // quoted is a JSON text.

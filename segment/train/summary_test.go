@@ -92,7 +92,7 @@ func TestSummary(t *testing.T) {
 // TestMetrics: counts on a few voxels, labels that are in neither map, regions, ignored
 // voxels.
 func TestMetrics(t *testing.T) {
-	prediction, reference := []int32{0, 1, 1, 2, 2, 0}, []int32{0, 1, 2, 2, 3, 1}
+	prediction, reference := []float32{0, 1, 1, 2, 2, 0}, []float32{0, 1, 2, 2, 3, 1}
 	m := metrics(prediction, reference, [][]int{{1}, {1, 2}, {5}}, 3)
 	assert.Equal(t, Metrics{Dice: 0.5, IoU: 1. / 3, TP: 1, FP: 1, FN: 1, TN: 2, Predicted: 2, Truth: 2}, m[0])
 	assert.Equal(t, 3., m[1].TP)

@@ -14,6 +14,21 @@ import (
 // blobNumbers is how many parameters a Gaussian has.
 const blobNumbers = 6
 
+// drawLocal draws for each channel, with a probability, a number and its weight's
+// parameters; zeros where nothing changes.
+func drawLocal(p []float64, r *random.Rand, channels int, shape [3]int, probability float64, number func(*random.Rand) float64) []float64 {
+	for range channels {
+		if !r.Chance(probability) {
+			p = append(p, make([]float64, 1+blobNumbers)...)
+			continue
+		}
+		at := len(p)
+		p = drawBlob(append(p, 0), r, shape)
+		p[at] = number(r)
+	}
+	return p
+}
+
 func drawBlob(p []float64, r *random.Rand, shape [3]int) []float64 {
 	for i, n := range shape {
 		if i == 0 && n == 1 {

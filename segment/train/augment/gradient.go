@@ -8,19 +8,13 @@ import "github.com/libflare/libflare/segment/train/random"
 type Gradient struct{ PChannel float64 }
 
 func (t Gradient) Draw(p []float64, r *random.Rand, channels int, shape [3]int) []float64 {
-	for range channels {
-		if !r.Chance(t.PChannel) {
-			p = append(p, make([]float64, 1+blobNumbers)...)
-			continue
-		}
-		at := len(p)
-		p = drawBlob(append(p, 0), r, shape)
-		p[at] = r.Uniform(1, 5)
+	return drawLocal(p, r, channels, shape, t.PChannel, func(r *random.Rand) float64 {
+		strength := r.Uniform(1, 5)
 		if r.Chance(0.5) {
-			p[at] = -p[at]
+			return -strength
 		}
-	}
-	return p
+		return strength
+	})
 }
 
 func (t Gradient) Apply(s *Sample, p []float64, w *Scratch) {

@@ -9,20 +9,12 @@ import "github.com/libflare/libflare/segment/train/random"
 type LocalGamma struct{ PChannel float64 }
 
 func (t LocalGamma) Draw(p []float64, r *random.Rand, channels int, shape [3]int) []float64 {
-	for range channels {
-		if !r.Chance(t.PChannel) {
-			p = append(p, make([]float64, 1+blobNumbers)...)
-			continue
-		}
-		at := len(p)
-		p = drawBlob(append(p, 0), r, shape)
+	return drawLocal(p, r, channels, shape, t.PChannel, func(r *random.Rand) float64 {
 		if r.Chance(0.5) {
-			p[at] = r.Uniform(0.01, 0.8)
-		} else {
-			p[at] = r.Uniform(1.5, 4)
+			return r.Uniform(0.01, 0.8)
 		}
-	}
-	return p
+		return r.Uniform(1.5, 4)
+	})
 }
 
 func (t LocalGamma) Apply(s *Sample, p []float64, w *Scratch) {

@@ -15,9 +15,7 @@ package dataset
 
 import (
 	"encoding/json"
-	"errors"
 	"hash/crc32"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -113,7 +111,7 @@ type unsure struct {
 func Open(path string) (*Cache, error) {
 	c := &Cache{Path: path, open: map[string]*Case{}}
 	file := filepath.Join(path, "cache.json")
-	text, err := readJSON(file)
+	text, err := nnunet.ReadJSON(file)
 	if err != nil {
 		if fault.KindOf(err) == fault.NotFound {
 			return nil, fault.New(fault.NotFound, "%s: not a cache of preprocessed cases (there is no complete cache.json): run flare preprocess", path)
@@ -132,7 +130,7 @@ func Open(path string) (*Cache, error) {
 	}
 	c.Cases, c.Classes = d.Cases, d.Classes
 	file = filepath.Join(path, "plans.json")
-	if text, err = readJSON(file); err != nil {
+	if text, err = nnunet.ReadJSON(file); err != nil {
 		return nil, err
 	}
 	if c.Plans, err = nnunet.ParsePlans(text, file); err != nil {
@@ -142,13 +140,13 @@ func Open(path string) (*Cache, error) {
 		return nil, err
 	}
 	file = filepath.Join(path, "dataset.json")
-	if text, err = readJSON(file); err != nil {
+	if text, err = nnunet.ReadJSON(file); err != nil {
 		return nil, err
 	}
 	if c.Dataset, err = nnunet.ParseDataset(text, file); err != nil {
 		return nil, err
 	}
-	if c.Fingerprint, err = readJSON(filepath.Join(path, "dataset_fingerprint.json")); err != nil {
+	if c.Fingerprint, err = nnunet.ReadJSON(filepath.Join(path, "dataset_fingerprint.json")); err != nil {
 		c.Fingerprint = nil
 	}
 	return c, nil
@@ -215,7 +213,7 @@ func (k *Case) Verify() error {
 func openCase(folder, name, digest string) (_ *Case, err error) {
 	k := &Case{}
 	file := filepath.Join(folder, name+".json")
-	text, err := readJSON(file)
+	text, err := nnunet.ReadJSON(file)
 	if err != nil {
 		return nil, err
 	}
@@ -273,12 +271,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func (k *Case) mapFile(path string, header []byte, size int, crc uint32) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, ioError(path, err)
+		return nil, fault.File(path, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, ioError(path, err)
+		return nil, fault.File(path, err)
 	}
 	if info.Size() != int64(len(header)+size) {
 		return nil, fault.New(fault.Format, "%s: has %d bytes, expected %d: preprocess again", path, info.Size(), len(header)+size)
@@ -300,16 +298,4 @@ func (k *Case) unmap() {
 		_ = unix.Munmap(m)
 	}
 	k.mapped, k.unsure, k.Image, k.Labels, k.Locations = nil, nil, nil, nil, nil
-}
-
-// ioError gives an error of package os its kind.
-func ioError(path string, err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		err = p.Err
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.NotFound, "%s: no such file", path)
-	}
-	return fault.New(fault.IO, "%s: %w", path, err)
 }

@@ -218,14 +218,15 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, c := range []struct {
 		label, text string
+		kind        fault.Kind
 	}{
-		{write([3]int{20, 24, 10}, 1.1, 3), "1 voxels have labels that dataset.json lacks, such as 3"},
-		{write([3]int{20, 24, 11}, 1.1, 1), "must be one channel on the image's grid"},
-		{write([3]int{20, 24, 10}, 1.2, 1), "must be on one grid"},
+		{write([3]int{20, 24, 10}, 1.1, 3), "a voxel is 3, dataset.json has only the labels", fault.Format},
+		{write([3]int{20, 24, 11}, 1.1, 1), "[20 24 11] voxels (x, y, z) and 1 channels, but its image", fault.Model},
+		{write([3]int{20, 24, 10}, 1.2, 1), "spacing [1.2", fault.Model},
 	} {
 		o.Cases[0].Label = c.label
 		_, err := Preprocess(t.Context(), t.TempDir(), o)
-		assert.Equal(t, fault.Model, fault.KindOf(err))
+		assert.Equal(t, c.kind, fault.KindOf(err))
 		assert.ErrorContains(t, err, "case bordered: "+c.label)
 		assert.ErrorContains(t, err, c.text)
 	}

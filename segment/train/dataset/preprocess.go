@@ -8,9 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/crc32"
-	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,8 +42,7 @@ type Options struct {
 // Preprocess fills the cache in a folder, which is made where it does not exist. Cases
 // that are there, made in the same way of the same files (size and time of change) and
 // whole, are kept; so an interrupted call goes on where it was. Errors name the case's
-// file: those of imageio.Read and preprocess.Open, and Model for labels that dataset.json
-// lacks or whose grid is not the image's.
+// file: those of OpenLabelled and preprocess.OpenLabelled.
 func Preprocess(ctx context.Context, folder string, o Options) (*Cache, error) {
 	c, err := o.Plans.Configuration(o.Configuration)
 	if err != nil {
@@ -61,7 +58,7 @@ func Preprocess(ctx context.Context, folder string, o Options) (*Cache, error) {
 		return nil, fault.New(fault.Model, "there is no case to preprocess")
 	}
 	if err := os.MkdirAll(folder, 0o777); err != nil {
-		return nil, ioError(folder, err)
+		return nil, fault.File(folder, err)
 	}
 	m := maker{folder: folder, dataset: o.Dataset, config: preprocess.Of(o.Plans, c), classes: classes(o.Dataset)}
 	m.digest = m.fingerprint()
@@ -69,7 +66,7 @@ func Preprocess(ctx context.Context, folder string, o Options) (*Cache, error) {
 	for _, k := range o.Cases {
 		path, err := filepath.Abs(k.Label)
 		if err != nil {
-			return nil, ioError(k.Label, err)
+			return nil, fault.File(k.Label, err)
 		}
 		d.Cases, d.Labels = append(d.Cases, k.Name), append(d.Labels, path)
 	}
@@ -82,7 +79,7 @@ func Preprocess(ctx context.Context, folder string, o Options) (*Cache, error) {
 	index := filepath.Join(folder, "cache.json")
 	if there, _ := os.ReadFile(index); !bytes.Equal(there, marshal(d)) {
 		if err := os.Remove(index); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, ioError(index, err)
+			return nil, fault.File(index, err)
 		}
 	}
 	var mu sync.Mutex
@@ -114,7 +111,7 @@ func Preprocess(ctx context.Context, folder string, o Options) (*Cache, error) {
 		if f.text == nil {
 			continue
 		}
-		if err := b.Add(filepath.Join(folder, f.name), func(w io.Writer) error { _, err := w.Write(f.text); return err }); err != nil {
+		if err := b.AddText(filepath.Join(folder, f.name), f.text); err != nil {
 			return nil, err
 		}
 	}
@@ -169,31 +166,24 @@ func (m *maker) make(ctx context.Context, c nnunet.RawCase) (kept bool, err erro
 	var sources []sourceFile
 	for _, path := range append(append([]string{}, c.Images...), c.Label) {
 		if path, err = filepath.Abs(path); err != nil {
-			return false, ioError(path, err)
+			return false, fault.File(path, err)
 		}
 		info, err := os.Stat(path)
 		if err != nil {
-			return false, ioError(path, err)
+			return false, fault.File(path, err)
 		}
 		sources = append(sources, sourceFile{path, info.Size(), info.ModTime().UnixNano()})
 	}
 	if m.there(c.Name, sources) {
 		return true, nil
 	}
-	image, err := imageio.ReadFiles(ctx, c.Images)
+	l, err := OpenLabelled(ctx, m.dataset, c)
 	if err != nil {
 		return false, err
 	}
-	defer image.Free()
-	if image.NotFinite > 0 {
-		return false, fault.New(fault.Format, "%s: %d voxels are NaN or infinite", c.Images[0], image.NotFinite)
-	}
-	labels, err := imageio.Read(ctx, c.Label)
-	if err != nil {
-		return false, err
-	}
-	defer labels.Free()
-	k, data, seg, err := m.prepare(ctx, image.Volume, labels.Volume, c)
+	defer l.Free()
+	image := l.Image
+	k, data, seg, err := m.prepare(ctx, l, c)
 	if err != nil {
 		return false, err
 	}
@@ -212,11 +202,8 @@ func (m *maker) make(ctx context.Context, c nnunet.RawCase) (kept bool, err erro
 
 // prepare preprocesses a case: channels x Shape and Shape, in C memory that the caller
 // frees. c names the volumes in messages.
-func (m *maker) prepare(ctx context.Context, image, labels *volume.Volume, c nnunet.RawCase) (_ *preprocess.Case, data []float32, seg []int16, err error) {
-	if err := m.check(image, labels, c); err != nil {
-		return nil, nil, nil, err
-	}
-	k, seg, err := preprocess.OpenLabelled(ctx, image, labels, m.config, 1)
+func (m *maker) prepare(ctx context.Context, l *Labelled, c nnunet.RawCase) (_ *preprocess.Case, data []float32, seg []int16, err error) {
+	k, seg, err := preprocess.OpenLabelled(ctx, l.Image.Volume, l.Label.Volume, m.config, 1)
 	if err != nil {
 		return nil, nil, nil, fault.New(fault.KindOf(err), "%s: %w", c.Images[0], err)
 	}
@@ -237,24 +224,28 @@ func (m *maker) prepare(ctx context.Context, image, labels *volume.Volume, c nnu
 }
 
 // Prepare preprocesses a case in memory, as Preprocess does: an image and labels on its
-// grid, which are only read. Free gives its memory back. Errors as of Preprocess.
+// grid, which are only read. Free gives its memory back. Errors as of Preprocess, but
+// Model for what would be Format in a file.
 func Prepare(ctx context.Context, name string, image, labels *volume.Volume, p *nnunet.Plans, d *nnunet.Dataset, configuration string) (*Case, error) {
 	c, err := p.Configuration(configuration)
 	if err != nil {
 		return nil, err
 	}
 	m := maker{dataset: d, config: preprocess.Of(p, c), classes: classes(d)}
-	bad := 0
+	l := &Labelled{Image: &imageio.Image{Volume: image, Dims: 3}, Label: &imageio.Image{Volume: labels, Dims: 3}}
 	switch image.DType {
 	case volume.Float32:
-		bad = notFinite(volume.As[float32](image))
+		l.Image.NotFinite = notFinite(volume.As[float32](image))
 	case volume.Float64:
-		bad = notFinite(volume.As[float64](image))
+		l.Image.NotFinite = notFinite(volume.As[float64](image))
 	}
-	if bad > 0 {
-		return nil, fault.New(fault.Model, "the image of case %s: %d voxels are NaN or infinite", name, bad)
+	of := nnunet.RawCase{Name: name, Images: []string{"the image of case " + name}, Label: "the labels of case " + name}
+	if err := l.verify(d, of); fault.KindOf(err) == fault.Format {
+		return nil, fault.New(fault.Model, "%w", err)
+	} else if err != nil {
+		return nil, err
 	}
-	k, data, seg, err := m.prepare(ctx, image, labels, nnunet.RawCase{Name: name, Images: []string{"the image of case " + name}, Label: "the labels of case " + name})
+	k, data, seg, err := m.prepare(ctx, l, of)
 	if err != nil {
 		return nil, err
 	}
@@ -296,62 +287,6 @@ func (m *maker) there(name string, sources []sourceFile) bool {
 	return true
 }
 
-// check refuses labels that do not belong to the image or to the dataset.
-func (m *maker) check(image, labels *volume.Volume, c nnunet.RawCase) error {
-	if labels.Channels != 1 || labels.Size != image.Size {
-		return fault.New(fault.Model, "%s: labels of %v voxels and %d channels for %s of %v voxels (x,y,z): they must be one channel on the image's grid",
-			c.Label, labels.Size, labels.Channels, c.Images[0], image.Size)
-	}
-	for i := range 3 {
-		if math.Abs(labels.Spacing[i]-image.Spacing[i]) > 1e-3*image.Spacing[i] {
-			return fault.New(fault.Model, "%s: spacing %v mm, but %s has %v mm (x,y,z): they must be on one grid", c.Label, labels.Spacing, c.Images[0], image.Spacing)
-		}
-	}
-	known := map[float64]bool{}
-	for _, v := range m.dataset.Values() {
-		known[float64(v)] = true
-	}
-	if m.dataset.IgnoreLabel >= 0 {
-		known[float64(m.dataset.IgnoreLabel)] = true
-	}
-	bad, found := 0, 0.0
-	switch labels.DType {
-	case volume.Uint8:
-		bad, found = strangers(labels.Data, known)
-	case volume.Int16:
-		bad, found = strangers(volume.As[int16](labels), known)
-	case volume.Uint16:
-		bad, found = strangers(volume.As[uint16](labels), known)
-	case volume.Int32:
-		bad, found = strangers(volume.As[int32](labels), known)
-	case volume.Float32:
-		bad, found = strangers(volume.As[float32](labels), known)
-	case volume.Float64:
-		bad, found = strangers(volume.As[float64](labels), known)
-	}
-	if bad > 0 {
-		return fault.New(fault.Model, "%s: %d voxels have labels that %s lacks, such as %g", c.Label, bad, m.dataset.File, found)
-	}
-	return nil
-}
-
-// strangers counts the voxels whose value is not known, and returns one of their values.
-func strangers[T uint8 | int16 | uint16 | int32 | float32 | float64](data []T, known map[float64]bool) (n int, found float64) {
-	if len(data) == 0 {
-		return 0, 0
-	}
-	last, ok := data[0], known[float64(data[0])]
-	for _, v := range data { // long runs of one value
-		if v != last {
-			last, ok = v, known[float64(v)]
-		}
-		if !ok {
-			n, found = n+1, float64(v)
-		}
-	}
-	return n, found
-}
-
 // cropFrom returns the first voxel of a crop of full, axis by axis.
 func cropFrom(full, crop volume.View) (from [3]int) {
 	abs := func(v int) int { return max(v, -v) }
@@ -379,13 +314,7 @@ func (m *maker) write(p *Properties, image []float32, labels []int16, locations 
 	defer b.Discard()
 	add := func(name string, header, data []byte, crc *uint32) error {
 		*crc = crc32.Update(crc32.Checksum(header, castagnoli), castagnoli, data)
-		return b.Add(filepath.Join(m.folder, p.Name+name), func(w io.Writer) error {
-			if _, err := w.Write(header); err != nil {
-				return err
-			}
-			_, err := w.Write(data)
-			return err
-		})
+		return b.AddText(filepath.Join(m.folder, p.Name+name), header, data)
 	}
 	if err := add(".image.npy", npy.Header("<f4", p.Channels, z, y, x), cmem.Bytes(image), &p.ImageCRC); err != nil {
 		return err

@@ -3,12 +3,12 @@ package dataset
 import (
 	"bytes"
 	"encoding/json"
-	"os"
 	"slices"
 	"strconv"
 
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/numpyrand"
+	"github.com/libflare/libflare/segment/nnunet"
 )
 
 // Split names the cases that one fold trains on and validates with.
@@ -56,7 +56,7 @@ func CrossValidation(cases []string) ([]Split, error) {
 // ReadSplits reads a file such as nnU-Net's splits_final.json. Errors: NotFound, IO,
 // Format.
 func ReadSplits(path string) ([]Split, error) {
-	text, err := readJSON(path)
+	text, err := nnunet.ReadJSON(path)
 	if err != nil {
 		return nil, err
 	}
@@ -109,22 +109,4 @@ func marshal(v any) []byte {
 		panic(err) // only plain structs come here
 	}
 	return b.Bytes()
-}
-
-// maxJSON bounds the files that are read whole.
-const maxJSON = 64 << 20
-
-func readJSON(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, ioError(path, err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxJSON {
-		return nil, fault.New(fault.Format, "%s: has %d bytes, expected a JSON file of %d at most", path, info.Size(), maxJSON)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, ioError(path, err)
-	}
-	return text, nil
 }

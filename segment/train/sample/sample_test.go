@@ -142,13 +142,15 @@ func block(shape [3]int, seed uint64) Case {
 	n := shape[0] * shape[1] * shape[2]
 	a := augment.Arrays{Size: shape, Voxels: make([]float32, n), Classes: make([]int16, n)}
 	r := random.New(seed)
+	var two [][3]int32
 	for i := range a.Voxels {
 		a.Voxels[i] = float32(r.NormFloat64())
 		if z, y, x := i/(shape[1]*shape[2]), i/shape[2]%shape[1], i%shape[2]; z == 2 && y < 3 && x > 1 && x < 5 {
 			a.Classes[i] = 2
+			two = append(two, [3]int32{int32(z), int32(y), int32(x)})
 		}
 	}
-	return &place{a, Locate(a.Classes, shape, [][]int16{{1}, {2}}, nil)}
+	return &place{a, &Locations{Classes: [][][3]int32{nil, two}}}
 }
 
 // Samples are functions of (seed, step, index), and forced ones show their class.

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 here = Path(__file__).parent
@@ -44,10 +43,3 @@ for shape, box, patch in [
 forced = {n: [bool(nnUNetDataLoader._oversample_last_XX_percent(SimpleNamespace(batch_size=n, oversample_foreground_percent=0.33), i))
               for i in range(n)] for n in (1, 2, 3, 4, 5, 9, 12, 50)}
 (here / "forced.json").write_text(json.dumps(forced).replace("], ", "],\n") + "\n")
-
-# How many voxels of a class are kept.
-counts = {}
-for n in (1, 9999, 10000, 10001, 1000000, 1000001, 1234567):
-    found = DefaultPreprocessor._sample_foreground_locations(np.ones((1, 1, 1, n), dtype=np.int8), [1])
-    counts[n] = len(found[1])
-(here / "kept.json").write_text(json.dumps(counts) + "\n")

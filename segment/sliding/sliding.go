@@ -167,10 +167,16 @@ func (t *Task) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { cmem.Free(r.image) }()
-	if r.sums, err = cmem.AllocZero[float32](t.Accumulated() * z.ring() * plane); err != nil {
+	if r.sums, err = cmem.Alloc[float32](t.Accumulated() * z.ring() * plane); err != nil {
 		return err
 	}
 	defer func() { cmem.Free(r.sums) }()
+	// By all threads: the system makes the memory at its first touch, which takes as long as
+	// some tiles' accumulation.
+	_ = parallel.For(t.Accumulated()*z.ring(), t.Threads, func(_, i int) error {
+		clear(r.sums[i*plane : (i+1)*plane])
+		return nil
+	})
 	if len(t.Inputs) == 1 {
 		return r.alternate(ctx)
 	}

@@ -83,7 +83,7 @@ static void check_trainer_handle(flare_trainer *trainer, flare_status status, co
     flare_volume image    = FLARE_VOLUME_INIT;
     image.data = voxel;
     CHECK_STATUS(flare_trainer_describe(&text, trainer), status, says);
-    CHECK(text == NULL);
+    CHECK(text == NULL || status == FLARE_ERR_FORKED);
     CHECK_STATUS(flare_trainer_add_case(trainer, "a", &image, &image), status, says);
     CHECK_STATUS(flare_trainer_step(NULL, trainer, NULL), status, says);
     CHECK_STATUS(flare_trainer_backward(NULL, trainer, NULL, 0), status, says);

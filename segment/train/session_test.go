@@ -182,7 +182,7 @@ func TestSessionRefusals(t *testing.T) {
 	images := slices.Clone(in.Images)
 	images[5] = float32(math.NaN())
 	for text, in := range map[string]*Input{
-		"element 9 is 3, expected the labels 0 1 2":   {Images: in.Images, Labels: bad},
+		"element 9 is 3, expected the labels 0 to 2":  {Images: in.Images, Labels: bad},
 		"with 8191 labels, expected 8192":             {Images: in.Images, Labels: labels[1:]},
 		"with 8191 numbers of images, expected 8192":  {Images: in.Images[1:], Labels: labels},
 		"with 0 numbers of labels":                    {Images: in.Images},
@@ -197,7 +197,7 @@ func TestSessionRefusals(t *testing.T) {
 	}
 	image, classes := ballCase(t, 5)
 	classes.Data[11] = 9
-	assert.ErrorContains(t, s.AddCase(t.Context(), "z", image, classes), "the labels of case z: 1 voxels have labels that")
+	assert.ErrorContains(t, s.AddCase(t.Context(), "z", image, classes), "z (labels): a voxel is 9, dataset.json has only the labels 0 1 2")
 	classes.Data[11] = 0
 	volume.As[float32](image)[3] = float32(math.Inf(1))
 	assert.ErrorContains(t, s.AddCase(t.Context(), "z", image, classes), "1 voxels are NaN or infinite")

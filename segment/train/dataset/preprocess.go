@@ -239,7 +239,7 @@ func Prepare(ctx context.Context, name string, image, labels *volume.Volume, p *
 	case volume.Float64:
 		l.Image.NotFinite = notFinite(volume.As[float64](image))
 	}
-	of := nnunet.RawCase{Name: name, Images: []string{"the image of case " + name}, Label: "the labels of case " + name}
+	of := nnunet.RawCase{Name: name, Images: []string{name + " (image)"}, Label: name + " (labels)"}
 	if err := l.verify(d, of); fault.KindOf(err) == fault.Format {
 		return nil, fault.New(fault.Model, "%w", err)
 	} else if err != nil {

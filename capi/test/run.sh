@@ -1,6 +1,6 @@
 #!/bin/sh
 # usage: run.sh LIBDIR [PANIC_LIBDIR]
-# Compiles and runs the tests of the C edge and of flare.hpp against libflare.so.1 in LIBDIR.
+# Compiles and runs the tests of the C edge and of the C++ headers against libflare.so.1 in LIBDIR.
 #   PANIC_LIBDIR      a libflare.so.1 built with -tags flarepanic; without it panic_test is
 #                     left out
 #   FLARE_TEST_MODEL  a bundle or results folder; without it model_test is left out

@@ -301,6 +301,9 @@ run_tests() {
 	step "C" test_capi
 	step "C++" bash examples/cpp/test.sh "$root/build"
 	step "Python" test_python
+	if [ -e "$root/examples/demo/flare13_phantom.onnx" ]; then
+		step "fine-tuning" build/test/venv/bin/python examples/finetune/test.py examples/demo/flare13_phantom.onnx
+	fi
 	step "README's snippets" build/test/venv/bin/python examples/readme/test.py "$FLARE_TEST_MODEL"
 }
 

@@ -19,6 +19,9 @@ import SimpleITK as sitk
 import flare
 
 
+RATE = 4e-3  # learning rate of the first step
+
+
 def dice(found: Any, truth: Any, value: int) -> float:
     a, b = found == value, truth == value
     return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
@@ -52,12 +55,12 @@ def main() -> None:
         patch=patch_of(described["patch_size"]),
         mode="fast",
         mirroring=bool(described["mirror_axes"]),  # as the model was trained
-        learning_rate=3e-3,
         momentum=0.9,  # 0.99 is for trainings of many thousand steps
     ) as trainer:
         trainer.add_case("corrected", voxels, corrected, *grid)
         losses = []
         for step in range(1, arguments.steps + 1):
+            trainer.learning_rate = RATE * (1 - (step - 1) / arguments.steps) ** 0.9  # nnU-Net's
             losses.append(trainer.step().loss)  # a patch of the case, augmented as nnU-Net does
             if step % 10 == 0:
                 print(f"step {step}: mean loss {np.mean(losses[-10:]):.3f}", flush=True)

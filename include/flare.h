@@ -440,7 +440,8 @@ FLARE_API flare_status flare_trainer_step(flare_trainer_result *result, flare_tr
 
 /* The first half of a step: fills the gradients of the batch's loss, or with accumulate
  * (non-zero) adds to what is there. Several processes average what they have before
- * flare_trainer_apply: so they train as one. After a failure the gradients are undefined. */
+ * flare_trainer_apply: so they train as one (but where the plans say batch_dice, Dice is that of
+ * each process's batch). After a failure the gradients are undefined. */
 FLARE_API flare_status flare_trainer_backward(flare_trainer_result *result,
                                               flare_trainer *trainer, const flare_batch *batch,
                                               int32_t accumulate);

@@ -1,7 +1,5 @@
 package onnx
 
-import "fmt"
-
 // convolution is the geometry of one: kernel, stride and padding on both sides of each
 // axis, (kernel-1)/2.
 type convolution struct{ kernel, stride, pads []int }
@@ -67,7 +65,7 @@ func (t *tape) conv(name string, inputs []string, c convolution) string {
 	}
 	return t.note(y, shape, func(dy string) {
 		if len(inputs) > 2 {
-			t.add(inputs[2], t.sum(name+"/db", dy, false, append([]int{0}, span(2, len(shape))...)...))
+			t.add(inputs[2], t.overSamples(name+"/db", t.sum(name+"/db/voxels", dy, true, span(2, len(shape))...), shape))
 		}
 		var dw []string
 		for i, part := range parts {
@@ -123,33 +121,133 @@ func (t *tape) convInputGradient(name, w, dy string, c convolution, x, y []int) 
 	return t.op("Conv", name, []string{dy, w}, c.attributes()...)
 }
 
-// convWeightGradient returns dw (out x in x kernel), for x of its shape and dy of shape y:
-// for each voxel of the kernel a product of matrices, dy by the part of x that it meets.
+// convWeightGradient returns dw (out x in x kernel), for x of its shape and dy of shape y,
+// as products of matrices: dy by the part of x that each voxel of the kernel meets. Copies
+// of those parts cost as much as the products. So
+//
+//   - channels come last: then a part is made of long rows;
+//   - a stride along the last axis makes neighbours to channels of one voxel, and what is
+//     left of the kernel along that axis is joined on the other side: dy is shifted, once
+//     for all parts, and x is copied only for the other axes (nine times for 3x3x3);
+//   - large volumes go sample by sample, so that a copy is still in the processor's cache
+//     when the product reads it.
 func (t *tape) convWeightGradient(name, x, dy string, c convolution, y []int) string {
-	dims, shape := len(c.kernel), t.shapes[x]
-	n, in, out, voxels := shape[0], shape[1], y[1], product(y[2:])
-	last := t.transpose(name+"/last", t.reshape(name+"/flat", dy, n, out, voxels), 0, 2, 1) // n x voxels x out
-	if product(c.kernel) == 1 && !strided(c.stride) {
-		p := t.op("MatMul", name, []string{t.reshape(name+"/x", x, n, in, voxels), last}) // n x in x out
-		p = t.transpose(name+"/exchange", t.sum(name+"/sum", p, false, 0), 1, 0)
-		return t.reshape(name+"/w", p, append([]int{out, in}, c.kernel...)...)
+	shape := t.shapes[x]
+	if in := shape[1]; in <= fewChannels {
+		return t.fewWeightGradient(name, x, dy, c, y)
 	}
-	pads := make([]int, 2*len(shape))
-	for i, p := range c.pads {
-		pads[2+i], pads[2+i+len(shape)] = p, p
+	n, in, out, dims := shape[0], shape[1], y[1], len(c.kernel)
+	last := dims - 1
+	size, lines := y[2+last], product(y[2:2+last]) // lines of size voxels in a sample
+	step := c.stride[last]
+	shifts := (c.kernel[last] + step - 1) / step
+	width := size + shifts - 1 // of a line of dy with its shifts, and of x in steps
+
+	// x: n x (padded axes) x (width step in); dy: n x voxels x out.
+	rows := append(append([]int{n}, shape[2:2+last]...), shape[2+last]*in)
+	x = t.reshape(name+"/x/rows", t.channelsLast(name+"/x/last", x), rows...)
+	before, after := []int{0}, []int{0}
+	for i := range last {
+		before, after = append(before, c.pads[i]), append(after, c.pads[i])
 	}
-	x = t.op("Pad", name+"/pad", []string{x, t.int64s(pads...)})
-	var taps []string // each in x out
-	at := make([]int, dims)
-	for k := range product(c.kernel) {
-		for i, rest := dims-1, k; i >= 0; i-- {
-			at[i], rest = rest%c.kernel[i], rest/c.kernel[i]
+	before = append(before, c.pads[last]*in)
+	after = append(after, (width*step-shape[2+last]-c.pads[last])*in)
+	pads := append(before, after...)
+	dy = t.reshape(name+"/dy/rows", t.channelsLast(name+"/dy/last", dy), n, lines*size, out)
+
+	samples := n
+	if lines*size >= largeVolume {
+		samples = 1
+	}
+	total := ""
+	for from := 0; from < n; from += samples {
+		partX, partDy := x, dy
+		if samples < n {
+			partX = t.slice(name+"/x/sample", x, []int{0}, []int{from}, []int{samples}, []int{1})
+			partDy = t.slice(name+"/dy/sample", dy, []int{0}, []int{from}, []int{samples}, []int{1})
 		}
-		tap := fmt.Sprintf("%s/tap%d", name, k)
-		part := t.slice(tap+"/x", x, span(2, 2+dims), append([]int{}, at...), y[2:], c.stride)
-		p := t.op("MatMul", tap, []string{t.reshape(tap+"/flat", part, n, in, voxels), last})
-		taps = append(taps, t.reshape(tap+"/one", t.sum(tap+"/sum", p, false, 0), 1, in, out))
+		if strided(pads) {
+			partX = t.op("Pad", name+"/x/pad", []string{partX, t.int64s(pads...)})
+		}
+		left := t.reshape(name+"/dy/lines", t.transpose(name+"/dy/first", partDy, 0, 2, 1), samples, out, lines, size)
+		var shifted []string
+		for q := range shifts {
+			if shifts > 1 {
+				shifted = append(shifted, t.op("Pad", name+"/dy/shift", []string{left, t.int64s(0, 0, 0, q, 0, 0, 0, shifts-1-q)}))
+			}
+		}
+		if shifts > 1 {
+			left = t.op("Concat", name+"/dy/shifts", shifted, integer("axis", 1))
+		}
+		left = t.reshape(name+"/dy/flat", left, samples, shifts*out, lines*width)
+		var taps []string // each shifts x out x step x in
+		for k := range product(c.kernel[:last]) {
+			right := partX
+			if last > 0 {
+				right = t.slice(name+"/x/tap", right, span(1, 1+last), place(k, c.kernel[:last]), y[2:2+last], c.stride[:last])
+			}
+			p := t.op("MatMul", name+"/product", []string{left, t.reshape(name+"/x/flat", right, samples, lines*width, step*in)})
+			if samples > 1 {
+				p = t.sum(name+"/samples", p, true, 0)
+			}
+			taps = append(taps, p)
+		}
+		part := taps[0]
+		if len(taps) > 1 {
+			part = t.op("Concat", name+"/taps", taps, integer("axis", 0))
+		}
+		if total != "" {
+			part = t.plus(name+"/total", total, part)
+		}
+		total = part
 	}
-	p := t.op("Concat", name+"/taps", taps, integer("axis", 0))
-	return t.reshape(name+"/w", t.transpose(name+"/order", p, 2, 1, 0), append([]int{out, in}, c.kernel...)...)
+	taps := product(c.kernel[:last])
+	total = t.reshape(name+"/apart", total, taps, shifts, out, step, in)
+	total = t.reshape(name+"/whole", t.transpose(name+"/order", total, 2, 4, 0, 1, 3), out, in, taps, shifts*step)
+	if shifts*step > c.kernel[last] {
+		total = t.slice(name+"/kernel", total, []int{3}, []int{0}, []int{c.kernel[last]}, []int{1})
+	}
+	return t.reshape(name+"/w", total, append([]int{out, in}, c.kernel...)...)
+}
+
+const (
+	fewChannels = 4    // up to so many, the parts of x are joined rather than shifts of dy
+	largeVolume = 1024 // voxels from which on samples go one by one
+)
+
+// fewWeightGradient is convWeightGradient for few channels of x, an image's: all parts of
+// x are copied and joined.
+func (t *tape) fewWeightGradient(name, x, dy string, c convolution, y []int) string {
+	shape, dims := t.shapes[x], len(c.kernel)
+	n, in, out, voxels := shape[0], shape[1], y[1], product(y[2:])
+	pads := append(append([]int{0, 0}, c.pads...), append([]int{0, 0}, c.pads...)...)
+	x = t.op("Pad", name+"/x/pad", []string{x, t.int64s(pads...)})
+	var taps []string // each n x in x voxels
+	for k := range product(c.kernel) {
+		tap := t.slice(name+"/x/tap", x, span(2, 2+dims), place(k, c.kernel), y[2:], c.stride)
+		taps = append(taps, t.reshape(name+"/x/flat", tap, n, in, voxels))
+	}
+	all := taps[0]
+	if len(taps) > 1 {
+		all = t.op("Concat", name+"/x/taps", taps, integer("axis", 1))
+	}
+	dy = t.reshape(name+"/dy/rows", t.channelsLast(name+"/dy/last", dy), n, voxels, out)
+	total := t.sum(name+"/samples", t.op("MatMul", name+"/product", []string{all, dy}), false, 0)
+	total = t.transpose(name+"/order", t.reshape(name+"/apart", total, product(c.kernel), in, out), 2, 1, 0)
+	return t.reshape(name+"/w", total, append([]int{out, in}, c.kernel...)...)
+}
+
+// channelsLast moves the channels of x behind the voxels' axes.
+func (t *tape) channelsLast(name, x string) string {
+	axes := len(t.shapes[InputName])
+	return t.transpose(name, x, append(append([]int{0}, span(2, axes)...), 1)...)
+}
+
+// place returns the coordinates of element k of an array of the given size.
+func place(k int, size []int) []int {
+	at := make([]int, len(size))
+	for i := len(size) - 1; i >= 0; i-- {
+		at[i], k = k%size[i], k/size[i]
+	}
+	return at
 }

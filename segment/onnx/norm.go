@@ -1,6 +1,8 @@
 package onnx
 
 import (
+	"slices"
+
 	"github.com/libflare/libflare/segment/nnunet"
 )
 
@@ -56,9 +58,8 @@ func (t *tape) instanceNorm(name string, inputs []string, eps float64) string {
 		dot := t.sum(name+"/dyz/sum", t.mul(name+"/dyz", dy, z), true, size...)
 		scale := t.op("Reciprocal", name+"/scale", []string{deviation}) // n x c x 1
 		if len(inputs) == 3 {
-			over := append([]int{0}, size...)
-			t.add(inputs[1], t.sum(name+"/dweight", dot, false, over...))
-			t.add(inputs[2], t.sum(name+"/dbias", sum, false, over...))
+			t.add(inputs[1], t.overSamples(name+"/dweight", dot, shape))
+			t.add(inputs[2], t.overSamples(name+"/dbias", sum, shape))
 			scale = t.mul(name+"/scale/weight", scale, t.reshape(name+"/scale/channel", inputs[1], perChannel...))
 		}
 		part := t.mul(name+"/scale/part", scale, t.scalar(-1/float64(product(shape[2:]))))
@@ -68,18 +69,23 @@ func (t *tape) instanceNorm(name string, inputs []string, eps float64) string {
 	})
 }
 
-// deviation returns sqrt(var + eps), n x c x 1, from x and what normalising made of it,
-// in one pass over both: the mean of x z is var / sqrt(var + eps) = s, so
-// var = (s^2 + sqrt(s^4 + 4 s^2 eps)) / 2. s, not negative, is never far from the root of
-// var, and mean and variance need not be computed a second time.
+// deviation returns d = sqrt(var + eps), n x c x 1, from x and what normalising made of
+// it, in one pass over both: the mean of x z is var / d = s, and d d - s d - eps = 0, so
+// d = (s + sqrt(s s + 4 eps)) / 2.
 func (t *tape) deviation(name, x, z string, eps float64, voxels int) string {
-	shape := t.shapes[x]
-	s := t.sum(name+"/xz/sum", t.mul(name+"/xz", x, z), true, span(2, len(shape))...)
-	s = t.mul(name+"/s", s, t.scalar(1/float64(voxels)))
-	s2 := t.mul(name+"/s2", s, s)
-	root := t.op("Sqrt", name+"/root", []string{t.mul(name+"/s4", s2, t.plus(name+"/s2eps", s2, t.scalar(4*eps)))})
-	variance := t.mul(name+"/var", t.plus(name+"/2var", s2, root), t.scalar(0.5))
-	return t.op("Sqrt", name+"/deviation", []string{t.plus(name+"/vareps", variance, t.scalar(eps))})
+	s := t.sum(name+"/xz/sum", t.mul(name+"/xz", x, z), true, span(2, len(t.shapes[x]))...)
+	s = t.mul(name+"/s", s, t.scalar(0.5/float64(voxels)))
+	root := t.op("Sqrt", name+"/root", []string{t.plus(name+"/square", t.mul(name+"/ss", s, s), t.scalar(eps))})
+	return t.plus(name+"/deviation", s, root)
+}
+
+// overSamples adds up the samples of v (n x c x 1, of sums over the voxels of values of
+// the given shape). It is a product of matrices for the sake of OpenVINO, which computes
+// in bf16, if asked to, only what lies before such an operator.
+func (t *tape) overSamples(name, v string, shape []int) string {
+	n, c := shape[0], shape[1]
+	row := t.floats([]int{1, n}, slices.Repeat([]float32{1}, n)...)
+	return t.reshape(name+"/c", t.op("MatMul", name, []string{row, t.reshape(name+"/nc", v, n, c)}), c)
 }
 
 func ones(n int) []int {

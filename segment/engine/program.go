@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -45,38 +44,6 @@ func OpenProgram(graph []byte, inputs, outputs []Port, o Options) (*Program, err
 	}
 	p.Notes = slices.Concat(notes, p.Notes)
 	return p, nil
-}
-
-// onFirstDevice loads the runtime and calls open for the devices of o, best first, until
-// it succeeds, with what the options that are left out mean. notes are the failures
-// before that.
-func onFirstDevice(o Options, open func(device string, o Options) error) (notes []string, err error) {
-	if o.Threads < 0 {
-		return nil, fault.New(fault.Argument, "%d threads; expected 0 (one per core) or more", o.Threads)
-	}
-	if _, err := Load(o.Runtime); err != nil {
-		return nil, err
-	}
-	candidates, err := resolve(o.Device)
-	if err != nil {
-		return nil, err
-	}
-	o.Threads, o.Slots = Threads(o.Threads), max(1, o.Slots)
-	var failures []error
-	for _, d := range candidates {
-		guarded(d, func() { err = open(d, o) })
-		if err == nil {
-			return notes, nil
-		}
-		if fault.KindOf(err) == fault.Memory && !onGPU(d) {
-			return nil, err // another provider would find no more
-		}
-		failures, notes = append(failures, err), append(notes, err.Error())
-	}
-	if len(failures) == 1 {
-		return nil, failures[0]
-	}
-	return nil, fault.New(fault.KindOf(failures[len(failures)-1]), "no device runs the network: %w", errors.Join(failures...))
 }
 
 // openProgram prepares the graph on one device.
@@ -136,39 +103,14 @@ func (p *Program) Run(ctx context.Context) error {
 	return runWith(ctx, p.Device, func(options *ort.RunOptions) error { return p.run.RunWithOptions(p.in, p.out, options) })
 }
 
-// runWith calls run with options through which a cancelled ctx ends it.
-func runWith(ctx context.Context, device string, run func(*ort.RunOptions) error) error {
-	if ctx.Err() != nil {
-		return fault.New(fault.Cancelled, "cancelled")
-	}
-	options, err := ort.NewRunOptions()
-	if err != nil {
-		return fault.New(fault.Runtime, "ONNX Runtime: %w", err)
-	}
-	terminated := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { options.Terminate(); close(terminated) })
-	err = run(options)
-	if !stop() {
-		<-terminated // its last touch of options
-	}
-	options.Destroy()
-	if ctx.Err() != nil {
-		return fault.New(fault.Cancelled, "cancelled")
-	}
-	if err != nil {
-		return runtimeError(fault.Device, "device %s failed: %s", device, err)
-	}
-	return nil
-}
-
-// Close frees what the runtime holds; the ports' memory stays.
+// Close frees what the runtime holds, unless the device was lost; the ports' memory stays.
 func (p *Program) Close() {
 	guarded(p.Device, p.close)
 	trim()
 }
 
 func (p *Program) close() {
-	if p.run != nil {
+	if p.run != nil && !left(p.Device) {
 		p.run.Destroy()
 	}
 	for _, tensor := range slices.Concat(p.in, p.out) {

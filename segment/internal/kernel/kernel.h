@@ -51,6 +51,9 @@ typedef struct {
      * read the source mirrored (src then points at its first row in reading order). */
     void (*accumulate)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t ny, int64_t nx,
                        float weight, const float *wy, const float *wx, int32_t reverse_x);
+    /* The same of float16, IEEE 754 binary16. */
+    void (*accumulate_half)(float *dst, int64_t dst_stride, const uint16_t *src, int64_t src_stride, int64_t ny, int64_t nx,
+                            float weight, const float *wy, const float *wx, int32_t reverse_x);
     /* dst[y][x] = acc[y][x] * wy[y] * wx[x]; acc = 0. Returns the number of values that
      * are not finite. */
     int64_t (*finish)(float *dst, float *acc, int64_t ny, int64_t nx, const float *wy, const float *wx);
@@ -97,7 +100,7 @@ typedef struct {
 /* The kernels in use. */
 extern kernels kernel_now;
 
-/* The kernels of an instruction set: 0 plain C, 1 AVX2+FMA, 2 AVX-512, or NULL where the
+/* The kernels of an instruction set: 0 plain C, 1 AVX2+FMA+F16C, 2 AVX-512, or NULL where the
  * processor or the compiler lacks it. */
 const kernels *kernels_for(int set);
 

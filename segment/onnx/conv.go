@@ -1,5 +1,7 @@
 package onnx
 
+import "slices"
+
 // convolution is the geometry of one: kernel, stride and padding on both sides of each
 // axis, (kernel-1)/2.
 type convolution struct{ kernel, stride, pads []int }
@@ -67,9 +69,8 @@ func (t *tape) conv(name string, inputs []string, c convolution) string {
 		if len(inputs) > 2 {
 			t.add(inputs[2], t.overSamples(name+"/db", t.sum(name+"/db/voxels", dy, true, span(2, len(shape))...), shape))
 		}
-		var dw []string
+		dw := t.convWeightGradients(name+"/dw", parts, dy, c, shape)
 		for i, part := range parts {
-			dw = append(dw, t.convWeightGradient(name+"/dw", part, dy, c, shape))
 			if t.flows(part) {
 				t.add(part, t.convInputGradient(name+"/dx", weights[i], dy, c, t.shapes[part], shape))
 			}
@@ -121,9 +122,9 @@ func (t *tape) convInputGradient(name, w, dy string, c convolution, x, y []int) 
 	return t.op("Conv", name, []string{dy, w}, c.attributes()...)
 }
 
-// convWeightGradient returns dw (out x in x kernel), for x of its shape and dy of shape y,
-// as products of matrices: dy by the part of x that each voxel of the kernel meets. Copies
-// of those parts cost as much as the products. So
+// convWeightGradients returns, for each of the values that x is joined of, dw (out x in x
+// kernel), for dy of shape y, as products of matrices: dy by the part of x that each voxel
+// of the kernel meets. Copies of those parts cost as much as the products. So
 //
 //   - channels come last: then a part is made of long rows;
 //   - a stride along the last axis makes neighbours to channels of one voxel, and what is
@@ -131,83 +132,110 @@ func (t *tape) convInputGradient(name, w, dy string, c convolution, x, y []int) 
 //     for all parts, and x is copied only for the other axes (nine times for 3x3x3);
 //   - large volumes go sample by sample, so that a copy is still in the processor's cache
 //     when the product reads it.
-func (t *tape) convWeightGradient(name, x, dy string, c convolution, y []int) string {
-	shape := t.shapes[x]
-	if in := shape[1]; in <= fewChannels {
-		return t.fewWeightGradient(name, x, dy, c, y)
+func (t *tape) convWeightGradients(name string, parts []string, dy string, c convolution, y []int) (dw []string) {
+	if t.shapes[parts[0]][1] <= fewChannels {
+		for _, x := range parts {
+			dw = append(dw, t.fewWeightGradient(name, x, dy, c, y))
+		}
+		return dw
 	}
-	n, in, out, dims := shape[0], shape[1], y[1], len(c.kernel)
-	last := dims - 1
-	size, lines := y[2+last], product(y[2:2+last]) // lines of size voxels in a sample
-	step := c.stride[last]
-	shifts := (c.kernel[last] + step - 1) / step
-	width := size + shifts - 1 // of a line of dy with its shifts, and of x in steps
+	last := len(c.kernel) - 1
+	n, out, size := y[0], y[1], y[2+last]
+	lines := product(y[2 : 2+last]) // of size voxels, in a sample
+	dy = t.reshape(name+"/dy/rows", t.channelsLast(name+"/dy/last", dy), n, lines*size, out)
+	rows := make([]string, len(parts)) // n x (axes) x (last axis x in)
+	for i, x := range parts {
+		shape := t.shapes[x]
+		x = t.channelsLast(name+"/x/last", x)
+		rows[i] = t.reshape(name+"/x/rows", x, append(append([]int{n}, shape[2:2+last]...), shape[2+last]*shape[1])...)
+	}
+	samples := n
+	if lines*size >= largeVolume {
+		samples = 1
+	}
+	totals := make([]string, len(parts)) // taps x shifts x out x step x in
+	for from := 0; from < n; from += samples {
+		sample := func(v string) string {
+			if samples == n {
+				return v
+			}
+			return t.slice(name+"/sample", v, []int{0}, []int{from}, []int{samples}, []int{1})
+		}
+		left := t.shifted(name+"/dy", sample(dy), c, samples, y)
+		for i, x := range parts {
+			p := t.tapProducts(name, left, sample(rows[i]), c, samples, t.shapes[x], y)
+			if from > 0 {
+				p = t.plus(name+"/total", totals[i], p)
+			}
+			totals[i] = p
+		}
+	}
+	for i, x := range parts {
+		in, step, shifts, taps := t.shapes[x][1], c.stride[last], c.shifts(), product(c.kernel[:last])
+		total := t.reshape(name+"/apart", totals[i], taps, shifts, out, step, in)
+		total = t.reshape(name+"/whole", t.transpose(name+"/order", total, 2, 4, 0, 1, 3), out, in, taps, shifts*step)
+		if shifts*step > c.kernel[last] {
+			total = t.slice(name+"/kernel", total, []int{3}, []int{0}, []int{c.kernel[last]}, []int{1})
+		}
+		dw = append(dw, t.reshape(name+"/w", total, append([]int{out, in}, c.kernel...)...))
+	}
+	return dw
+}
 
-	// x: n x (padded axes) x (width step in); dy: n x voxels x out.
-	rows := append(append([]int{n}, shape[2:2+last]...), shape[2+last]*in)
-	x = t.reshape(name+"/x/rows", t.channelsLast(name+"/x/last", x), rows...)
+// shifts is the number of voxels that the kernel meets along the last axis, after each
+// stride's voxels have become one.
+func (c convolution) shifts() int {
+	last := len(c.kernel) - 1
+	return (c.kernel[last] + c.stride[last] - 1) / c.stride[last]
+}
+
+// shifted returns dy (samples x voxels x out) with its shifts along the last axis joined:
+// samples x (shifts out) x voxels, where lines are longer by the shifts but one.
+func (t *tape) shifted(name, dy string, c convolution, samples int, y []int) string {
+	out, size := y[1], y[len(y)-1]
+	lines, shifts := product(y[2:])/size, c.shifts()
+	dy = t.transpose(name+"/first", dy, 0, 2, 1)
+	if shifts == 1 {
+		return dy
+	}
+	dy = t.reshape(name+"/lines", dy, samples, out, lines, size)
+	var all []string
+	for q := range shifts {
+		all = append(all, t.op("Pad", name+"/shift", []string{dy, t.int64s(0, 0, 0, q, 0, 0, 0, shifts-1-q)}))
+	}
+	return t.reshape(name+"/flat", t.op("Concat", name+"/shifts", all, integer("axis", 1)), samples, shifts*out, lines*(size+shifts-1))
+}
+
+// tapProducts returns the sums over samples of the products of left, which shifted made,
+// with the parts of x (samples x (axes) x (last axis x in)) that the kernel meets along
+// the other axes: taps x (shifts out) x (step in).
+func (t *tape) tapProducts(name, left, x string, c convolution, samples int, shape, y []int) string {
+	last := len(c.kernel) - 1
+	in, size, step, shifts := shape[1], y[2+last], c.stride[last], c.shifts()
+	width := size + shifts - 1
 	before, after := []int{0}, []int{0}
 	for i := range last {
 		before, after = append(before, c.pads[i]), append(after, c.pads[i])
 	}
 	before = append(before, c.pads[last]*in)
 	after = append(after, (width*step-shape[2+last]-c.pads[last])*in)
-	pads := append(before, after...)
-	dy = t.reshape(name+"/dy/rows", t.channelsLast(name+"/dy/last", dy), n, lines*size, out)
-
-	samples := n
-	if lines*size >= largeVolume {
-		samples = 1
+	if pads := append(before, after...); slices.ContainsFunc(pads, func(p int) bool { return p != 0 }) {
+		x = t.op("Pad", name+"/x/pad", []string{x, t.int64s(pads...)})
 	}
-	total := ""
-	for from := 0; from < n; from += samples {
-		partX, partDy := x, dy
-		if samples < n {
-			partX = t.slice(name+"/x/sample", x, []int{0}, []int{from}, []int{samples}, []int{1})
-			partDy = t.slice(name+"/dy/sample", dy, []int{0}, []int{from}, []int{samples}, []int{1})
+	var taps []string
+	for k := range product(c.kernel[:last]) {
+		right := t.slice(name+"/x/tap", x, span(1, 1+last), place(k, c.kernel[:last]), y[2:2+last], c.stride[:last])
+		right = t.reshape(name+"/x/flat", right, samples, product(y[2:2+last])*width, step*in)
+		p := t.op("MatMul", name+"/product", []string{left, right})
+		if samples > 1 {
+			p = t.sum(name+"/samples", p, true, 0)
 		}
-		if strided(pads) {
-			partX = t.op("Pad", name+"/x/pad", []string{partX, t.int64s(pads...)})
-		}
-		left := t.reshape(name+"/dy/lines", t.transpose(name+"/dy/first", partDy, 0, 2, 1), samples, out, lines, size)
-		var shifted []string
-		for q := range shifts {
-			if shifts > 1 {
-				shifted = append(shifted, t.op("Pad", name+"/dy/shift", []string{left, t.int64s(0, 0, 0, q, 0, 0, 0, shifts-1-q)}))
-			}
-		}
-		if shifts > 1 {
-			left = t.op("Concat", name+"/dy/shifts", shifted, integer("axis", 1))
-		}
-		left = t.reshape(name+"/dy/flat", left, samples, shifts*out, lines*width)
-		var taps []string // each shifts x out x step x in
-		for k := range product(c.kernel[:last]) {
-			right := partX
-			if last > 0 {
-				right = t.slice(name+"/x/tap", right, span(1, 1+last), place(k, c.kernel[:last]), y[2:2+last], c.stride[:last])
-			}
-			p := t.op("MatMul", name+"/product", []string{left, t.reshape(name+"/x/flat", right, samples, lines*width, step*in)})
-			if samples > 1 {
-				p = t.sum(name+"/samples", p, true, 0)
-			}
-			taps = append(taps, p)
-		}
-		part := taps[0]
-		if len(taps) > 1 {
-			part = t.op("Concat", name+"/taps", taps, integer("axis", 0))
-		}
-		if total != "" {
-			part = t.plus(name+"/total", total, part)
-		}
-		total = part
+		taps = append(taps, p)
 	}
-	taps := product(c.kernel[:last])
-	total = t.reshape(name+"/apart", total, taps, shifts, out, step, in)
-	total = t.reshape(name+"/whole", t.transpose(name+"/order", total, 2, 4, 0, 1, 3), out, in, taps, shifts*step)
-	if shifts*step > c.kernel[last] {
-		total = t.slice(name+"/kernel", total, []int{3}, []int{0}, []int{c.kernel[last]}, []int{1})
+	if len(taps) == 1 {
+		return taps[0]
 	}
-	return t.reshape(name+"/w", total, append([]int{out, in}, c.kernel...)...)
+	return t.op("Concat", name+"/taps", taps, integer("axis", 0))
 }
 
 const (
@@ -215,7 +243,7 @@ const (
 	largeVolume = 1024 // voxels from which on samples go one by one
 )
 
-// fewWeightGradient is convWeightGradient for few channels of x, an image's: all parts of
+// fewWeightGradient is convWeightGradients for few channels of x, an image's: all parts of
 // x are copied and joined.
 func (t *tape) fewWeightGradient(name, x, dy string, c convolution, y []int) string {
 	shape, dims := t.shapes[x], len(c.kernel)

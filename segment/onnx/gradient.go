@@ -113,6 +113,20 @@ func (t *tape) filled(n int, v float32) string {
 	return t.floats([]int{n}, slices.Repeat([]float32{v}, n)...)
 }
 
+// late returns the name of a number that is known only when the loss is: what is
+// multiplied by it is computed in the backward pass. Of constants runtimes would compute
+// it in the forward pass, together with what is done there to the same values, and keep
+// it. It has as many axes as the images: OpenVINO changes the layout of its partner
+// otherwise. Where the loss is NaN, so are the gradients.
+func (t *tape) late(v float64) string {
+	content := fmt.Sprint("late", v)
+	if t.constants[content] == "" {
+		nothing := t.mul("late/nothing", LossName, t.scalar(0))
+		t.constants[content] = t.reshape("late/axes", t.plus("late", nothing, t.scalar(v)), ones(len(t.shapes[InputName]))...)
+	}
+	return t.constants[content]
+}
+
 // reshape, transpose and slice are the operators of these names.
 
 func (t *tape) reshape(name, x string, shape ...int) string {

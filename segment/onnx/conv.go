@@ -67,7 +67,7 @@ func (t *tape) conv(name string, inputs []string, c convolution) string {
 	}
 	return t.note(y, shape, func(dy string) {
 		if len(inputs) > 2 {
-			t.add(inputs[2], t.overSamples(name+"/db", t.sum(name+"/db/voxels", dy, true, span(2, len(shape))...), shape))
+			t.add(inputs[2], t.overSamples(name+"/db", t.overVoxels(name+"/db/voxels", dy, 1, shape), shape))
 		}
 		dw := t.convWeightGradients(name+"/dw", parts, dy, c, shape)
 		for i, part := range parts {

@@ -40,7 +40,7 @@ func (t *tape) instanceNorm(name string, inputs []string, eps float64) string {
 	size := span(2, len(shape))
 	perChannel := append([]int{1, shape[1]}, ones(len(size))...)
 	mean := func(what, v string) string {
-		return t.op("ReduceMean", name+what, []string{v}, ints("axes", size), integer("keepdims", 1)) // n x c x 1
+		return t.overVoxels(name+what, v, 1/float64(product(shape[2:])), shape) // n x c x 1
 	}
 	// The variance in two passes: in one, as the mean of squares less the square of the
 	// mean, it has an error a hundred times larger.

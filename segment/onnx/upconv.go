@@ -27,7 +27,7 @@ func (t *tape) transposedConv(name string, inputs []string, stride []int) string
 	attributes := []*Attribute{ints("kernel_shape", stride), ints("strides", stride)}
 	return t.note(t.op("ConvTranspose", name, inputs, attributes...), shape, func(dy string) {
 		if len(inputs) > 2 {
-			t.add(inputs[2], t.overSamples(name+"/db", t.sum(name+"/db/voxels", dy, true, span(2, len(shape))...), shape))
+			t.add(inputs[2], t.overSamples(name+"/db", t.overVoxels(name+"/db/voxels", dy, 1, shape), shape))
 		}
 		t.add(x, t.op("Conv", name+"/dx", []string{dy, w}, attributes...))
 		// dy as n x voxels of x x (stride x out): its blocks in rows.

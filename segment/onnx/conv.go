@@ -198,12 +198,17 @@ func (t *tape) shifted(name, dy string, c convolution, samples int, y []int) str
 	if shifts == 1 {
 		return dy
 	}
+	// With zeros between the lines, shifts are parts of one long row: a step beyond the
+	// end of a line goes to a zero before the next one.
 	dy = t.reshape(name+"/lines", dy, samples, out, lines, size)
+	dy = t.op("Pad", name+"/apart", []string{dy, t.int64s(0, 0, 0, shifts-1, 0, 0, 1, 0)})
+	size += shifts - 1
+	dy = t.reshape(name+"/row", dy, samples, out, (lines+1)*size)
 	var all []string
 	for q := range shifts {
-		all = append(all, t.op("Pad", name+"/shift", []string{dy, t.int64s(0, 0, 0, q, 0, 0, 0, shifts-1-q)}))
+		all = append(all, t.slice(name+"/shift", dy, []int{2}, []int{shifts - 1 - q}, []int{lines * size}, []int{1}))
 	}
-	return t.reshape(name+"/flat", t.op("Concat", name+"/shifts", all, integer("axis", 1)), samples, shifts*out, lines*(size+shifts-1))
+	return t.op("Concat", name+"/shifts", all, integer("axis", 1))
 }
 
 // tapProducts returns the sums over samples of the products of left, which shifted made,

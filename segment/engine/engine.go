@@ -73,9 +73,18 @@ func folder() string {
 // Version returns the version of the loaded ONNX Runtime.
 func Version() string { return ort.GetVersion() }
 
-// slots returns how many slots a session gets. A GPU computes while the processor prepares
-// the next tile and takes the last one. On a processor all threads are the network's, and
-// what would run beside it only takes its cores (./build.sh bench overlap).
+// slots returns how many slots a session gets: whether the rest of a call goes on beside
+// the network (two) or in turn with it (one).
+//
+// A GPU leaves the processor free, so two, where the threads allow one that drives the GPU
+// and one for the rest. On a processor one: the network and the rest both use all threads,
+// so that taking turns leaves no core idle, and a thread that is taken away from n slows the
+// network by 1/(n-1), which up to some 30 threads is more than all of the rest. Measured
+// (./build.sh bench overlap: two cores, CT of 512x512x168, student-sized network): in turn,
+// the rest takes 2 % of the network's time with one thread and 3 % with two. Beside the
+// network, two threads in all take 87 % longer, for the network has one of them; and even
+// with as many threads for each, more than a caller allowed, the gain is 2 % with one thread
+// and none with two. Machines with many cores were not measured.
 func slots(device string, threads int) int {
 	if onGPU(device) && threads > 1 {
 		return 2

@@ -1,4 +1,3 @@
-// Package train makes models from labelled images, as nnU-Net does.
 package train
 
 import (

@@ -47,6 +47,27 @@ func TestFast(t *testing.T) {
 	})
 }
 
+// A whole fast run learns as an exact one.
+func TestFastRun(t *testing.T) {
+	c := smallCache(t, 3)
+	losses := func(fast bool) (out []float64) {
+		r := smallRun(t, c)
+		r.Options.Device, r.Options.Fast = engine.OpenVINO, fast
+		r.Settings.ValidationIterations = 4
+		_, err := Run(t.Context(), r)
+		require.NoError(t, err)
+		state, _ := parametersOf(t, r.Folder)
+		for _, e := range state.Epochs {
+			out = append(out, e.Loss, e.ValidationLoss)
+		}
+		return out
+	}
+	exact, fast := losses(false), losses(true)
+	t.Log(exact, fast)
+	assert.InDeltaSlice(t, exact, fast, 0.02)
+	assert.Less(t, fast[len(fast)-2], fast[0]-0.05)
+}
+
 func (g *golden) fast(t *testing.T) Config {
 	c := g.config(t, engine.OpenVINO)
 	c.Fast = true

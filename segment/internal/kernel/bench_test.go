@@ -145,20 +145,27 @@ func BenchmarkExtremesAndClip(b *testing.B) {
 	})
 }
 
-// 64 slices of 512 rows become 64 of 320; 15 operations per value in, 7 per value out.
+// 64 slices of 512 rows become 64 of 320; 4 operations per value in, 7 per value out.
 func BenchmarkCubic(b *testing.B) {
 	const slices, in, out, columns = 64, 512, 320, 512
-	src, dst := buffer(b, slices*in*columns), buffer(b, slices*out*columns)
-	start, weights := make([]int32, out), noise(4*out)
-	for j := range start {
-		start[j] = int32(j*in/out) - 1
+	cubic, _ := cubicCase(in, out)
+	src, dst := buffer(b, slices*in*columns+Slack*(columns+1)), buffer(b, slices*out*columns)
+	voxels := make([]int16, slices*in*columns)
+	state := make([][]float32, runtime.NumCPU())
+	for i := range state {
+		state[i] = make([]float32, StateSize(columns))
 	}
-	scratch := make([][]float32, runtime.NumCPU())
-	for i := range scratch {
-		scratch[i] = make([]float32, (in+6)*Lanes)
-	}
-	moves(b, slices, 4*slices*columns*(in+out), slices*columns*(5*in+7*out), func(worker, i int) {
-		Cubic(dst[i*out*columns:], columns, src[i*in*columns:], columns, in, out, start, weights, columns, scratch[worker])
+	operations := slices * columns * (4*in + 7*out)
+	b.Run("rows", func(b *testing.B) {
+		moves(b, slices, slices*columns*(2*in+4*out), operations, func(worker, i int) {
+			cubic.Rows(dst[i*out*columns:], columns, Plane{Data: cmem.Bytes(voxels), DType: 2, Offset: i * in * columns, Stride: [2]int{columns, 1},
+				Shape: [2]int{in, columns}}, 0, Affine{-900, 900, 80, 1}, 0, out, state[worker])
+		})
+	})
+	b.Run("across", func(b *testing.B) {
+		moves(b, slices, 4*slices*columns*(in+out), operations, func(worker, i int) {
+			cubic.Across(dst[i*out*columns:], out, src[i*in*columns:], in, columns)
+		})
 	})
 }
 

@@ -17,8 +17,13 @@ static void k_load(float *dst, const void *src, int32_t dtype, int64_t offset, i
                    float lo, float hi, float sub, float div) { kernel_now.load(dst, src, dtype, offset, s0, s1, n0, n1, lo, hi, sub, div); }
 static void k_scan(scan_result *out, const void *src, int32_t dtype, int64_t offset, int64_t s0, int64_t s1, int64_t n0,
                    int64_t n1, double shift) { kernel_now.scan(out, src, dtype, offset, s0, s1, n0, n1, shift); }
-static void k_cubic(float *dst, int64_t ds, const float *src, int64_t ss, int64_t n_in, int64_t n_out, const int32_t *start,
-                    const float *w, int64_t lanes, float *scratch) { kernel_now.cubic(dst, ds, src, ss, n_in, n_out, start, w, lanes, scratch); }
+static void k_cubic(float *dst, int64_t ds, const void *src, int32_t dtype, int64_t offset, int64_t ss, int64_t base, int64_t n,
+                    int64_t n_out, const int32_t *start, const float *w, int64_t next, int64_t columns, float lo, float hi, float sub,
+                    float *state, int32_t begins) {
+	kernel_now.cubic(dst, ds, src, dtype, offset, ss, base, n, n_out, start, w, next, columns, lo, hi, sub, state, begins);
+}
+static void k_across(float *dst, int64_t ds, const float *src, int64_t ss, int64_t rows, int64_t n, int64_t n_out, const int32_t *start,
+                     const float *w) { kernel_now.across(dst, ds, src, ss, rows, n, n_out, start, w); }
 static void k_transpose(float *dst, int64_t ds, const float *src, int64_t ss, int64_t n0, int64_t n1) { kernel_now.transpose(dst, ds, src, ss, n0, n1); }
 static void k_extremes(const float *x, int64_t n, float *least, float *most) { kernel_now.extremes(x, n, least, most); }
 static void k_clip(float *x, int64_t n, float lo, float hi) { kernel_now.clip(x, n, lo, hi); }
@@ -30,7 +35,7 @@ import (
 	"unsafe"
 )
 
-// Lanes is how many columns Cubic filters at a time; its scratch is sized by it.
+// Lanes is how many columns Cubic filters at a time.
 const Lanes = C.KERNEL_LANES
 
 func init() { Choose(Best()) }
@@ -100,15 +105,51 @@ func Clip(s []float32, lo, hi float32) {
 	C.k_clip(ptr(s), C.int64_t(len(s)), C.float(lo), C.float(hi))
 }
 
-// Cubic interpolates along the rows of an nIn x lanes array with a cubic B-spline:
-// row j of dst takes the spline at the position that start[j] and weights[4j:4j+4]
-// describe. The signal is continued by its end values. scratch holds at least
-// (nIn+6)*Lanes elements.
-func Cubic(dst []float32, dstStride int, src []float32, srcStride, nIn, nOut int, start []int32, weights []float32, lanes int, scratch []float32) {
-	_, _, _ = dst[(nOut-1)*dstStride+lanes-1], src[(nIn-1)*srcStride+lanes-1], scratch[(nIn+6)*Lanes-1]
-	_, _ = start[nOut-1], weights[4*nOut-1]
-	C.k_cubic(ptr(dst), C.int64_t(dstStride), ptr(src), C.int64_t(srcStride), C.int64_t(nIn), C.int64_t(nOut),
-		(*C.int32_t)(unsafe.Pointer(&start[0])), ptr(weights), C.int64_t(lanes), ptr(scratch))
+// Cubic is an interpolation along an axis of In voxels with a cubic B-spline, the signal
+// continued by its end values: output voxel j is the sum of the four spline coefficients from
+// Start[j] (-2 to In-2) on, times Weights[4j:4j+4], which include Gain. Start does not
+// decrease.
+type Cubic struct {
+	In      int
+	Start   []int32
+	Weights []float32
+}
+
+// Gain is the gain of the spline's prefilter that is left to the weights.
+const Gain = 1.6076951545867362 // 6(2-sqrt(3))
+
+// Reach is how many voxels from Start[j] on output voxel j is made of.
+const Reach = C.KERNEL_REACH
+
+// Rows writes output rows from a to before b. Row i of src, whose voxels lie one behind the
+// other, is row base+i of the input: so many as the output rows reach, all before if a is 0,
+// and those before row b starts. Voxels are clipped and shifted by m; dividing is left to the
+// weights. Calls for one axis come in order; state, StateSize(columns) floats, is carried from
+// one to the next.
+func (c *Cubic) Rows(dst []float32, dstStride int, src Plane, base int, m Affine, a, b int, state []float32) {
+	columns, next, begins := src.Shape[1], c.In, C.int32_t(0)
+	if b < len(c.Start) {
+		next = int(c.Start[b])
+	}
+	if a == 0 {
+		begins = 1
+	}
+	_, _, _ = dst[(b-a-1)*dstStride+columns-1], state[StateSize(columns)-1], c.Weights[4*b-1]
+	C.k_cubic(ptr(dst), C.int64_t(dstStride), unsafe.Pointer(&src.Data[0]), C.int32_t(src.DType), C.int64_t(src.Offset), C.int64_t(src.Stride[0]),
+		C.int64_t(base), C.int64_t(c.In), C.int64_t(b-a), (*C.int32_t)(unsafe.Pointer(&c.Start[a])), ptr(c.Weights[4*a:]), C.int64_t(next),
+		C.int64_t(columns), C.float(m.Lo), C.float(m.Hi), C.float(m.Sub), ptr(state), begins)
+}
+
+// StateSize returns the size of Rows' state.
+func StateSize(columns int) int { return (columns + Lanes - 1) / Lanes * Lanes }
+
+// Across writes dst, rows x len(Start), the output of every row of src, rows x In. Slack more
+// rows, and Slack more floats, can be read of src.
+func (c *Cubic) Across(dst []float32, dstStride int, src []float32, srcStride, rows int) {
+	n := len(c.Start)
+	_, _, _ = dst[(rows-1)*dstStride+n-1], src[(rows-1+Slack)*srcStride+c.In+Slack-1], c.Weights[4*n-1]
+	C.k_across(ptr(dst), C.int64_t(dstStride), ptr(src), C.int64_t(srcStride), C.int64_t(rows), C.int64_t(c.In), C.int64_t(n),
+		(*C.int32_t)(unsafe.Pointer(&c.Start[0])), ptr(c.Weights))
 }
 
 // Transpose writes the transpose of the n0 x n1 array src to dst.

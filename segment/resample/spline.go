@@ -61,7 +61,7 @@ func bspline(order int, t float64) float64 {
 	return ((t+half)*bspline(order-1, t+0.5) + (half-t)*bspline(order-1, t-0.5)) / float64(order)
 }
 
-// spline does what kernel.Cubic does, for the orders 2, 4 and 5. c is scratch of
+// spline interpolates all output rows, of the orders 2, 4 and 5. c is scratch of
 // (p.in + 2*splinePad) * kernel.Lanes elements.
 func (p *pass) spline(dst []float32, dstStride int, src []float32, srcStride, lanes int, c []float64) {
 	const block = kernel.Lanes

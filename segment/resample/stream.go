@@ -15,23 +15,31 @@ type Stream struct {
 	src     Source
 	lo, hi  float32
 	threads int
-	next    int // the next output plane
+	next    int       // the next output plane
+	whole   []float32 // of methods that do not stream, all output planes
 
-	stack      []float32 // slices first to before end, resampled in their plane
+	slicer *slicer
+	block  int // output planes that are made at a time
+	// The slices first to before end, resampled in their plane, out[1] x depth x out[2]: what
+	// a row of output planes is made of lies together. depth is 0 where there is nothing to do
+	// along the slowest axis.
+	window     []float32
+	depth      int
 	first, end int
-	whole      []float32 // of methods that do not stream, all output planes
+	states     []float32 // of a cubic spline, by row
 	clipAll    bool
-	scratch    func(worker int) *scratch
-	lines      [][]float32 // of each worker: a row of every plane of a block
+	lent       []*streamScratch
+}
+
+// streamScratch is one worker's memory.
+type streamScratch struct {
+	carry carry
+	lines []float32 // a row of every plane of a block
 }
 
 // streamBlock is how many output planes are made at a time: enough for all threads, and
-// so many that the halo around them is no more than the work on them.
+// as many as make the slices that are looked at ahead of them a small part.
 const streamBlock = 16
-
-// halo is how many slices further than its support the cubic spline's prefilter is run:
-// what lies beyond has a weight of (sqrt(3)-2)^16 = 7e-10.
-const halo = 16
 
 // Stream prepares a stream of the planes that Image would write; arguments and errors are
 // Image's. Splines of the orders 2, 4 and 5 along the slowest axis, and an axis other than
@@ -42,72 +50,64 @@ func (m Method) Stream(out [3]int, src Source, from, to [3]float64, lo, hi float
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{plan: p, src: src, lo: lo, hi: hi, threads: max(1, threads)}
+	if p.separate > 0 || p.pass[0].whole() {
+		return &Stream{plan: p, src: src, lo: lo, hi: hi, threads: threads}, nil
+	}
+	return p.stream(src, lo, hi, threads)
+}
+
+// stream is Stream for plans whose separate axis is the slowest, if any. Splines that do not
+// stream have all planes in one block.
+func (p *plan) stream(src Source, lo, hi float32, threads int) (*Stream, error) {
+	threads = max(1, threads)
+	s := &Stream{plan: p, lo: lo, hi: hi, threads: threads, slicer: newSlicer(p, src, threads), lent: make([]*streamScratch, threads)}
 	s.clipAll = p.clip && p.separate < 0 && p.in != p.out
-	if !s.streams() {
+	z := p.pass[0]
+	if p.clip && p.separate == 0 && !(p.pass[1].none() && p.pass[2].none()) {
+		s.slicer.clip = clipEach
+	}
+	s.block = p.out[0]
+	if !z.whole() {
+		s.block = min(streamBlock, p.out[0])
+	}
+	if z.none() {
+		if s.clipAll {
+			s.slicer.clip, s.slicer.lo, s.slicer.hi = clipAll, lo, hi
+		}
 		return s, nil
 	}
-	deepest := 0
-	for j := 0; j < out[0]; j++ { // blocks may begin anywhere
-		first, end := s.window(j, min(j+streamBlock, out[0]))
-		deepest = max(deepest, end-first)
+	for a := range p.out[0] { // blocks may begin anywhere
+		first, end := z.window(a, min(a+s.block, p.out[0]))
+		s.depth = max(s.depth, end-first)
 	}
-	if s.stack, err = cmem.Alloc[float32](deepest * out[1] * out[2]); err != nil {
+	var err error
+	if s.window, err = cmem.Alloc[float32](p.out[1] * s.depth * p.out[2]); err == nil && z.order == 3 {
+		s.states, err = cmem.Alloc[float32](p.out[1] * kernel.StateSize(p.out[2]))
+	}
+	if err != nil {
+		s.Close()
 		return nil, err
 	}
-	z := p.pass[0]
-	s.scratch = newScratch(s.threads, 0, &pass{in: deepest, out: streamBlock, order: z.order})
-	s.lines = make([][]float32, s.threads)
 	return s, nil
 }
 
 // Close frees the stream's memory.
 func (s *Stream) Close() {
-	cmem.Free(s.stack)
+	cmem.Free(s.window)
+	cmem.Free(s.states)
 	cmem.Free(s.whole)
-	s.stack, s.whole = nil, nil
+	s.window, s.states, s.whole = nil, nil, nil
 }
 
-func (s *Stream) streams() bool {
-	z := s.plan.pass[0]
-	return s.plan.separate <= 0 && (z.order <= 1 || z.order == 3)
-}
-
-// window returns the slices that output planes from a to before b need.
-func (s *Stream) window(a, b int) (first, end int) {
-	z := s.plan.pass[0]
-	lowest, highest := int(z.start[a]), int(z.start[b-1])
-	switch z.order {
-	case 0:
-		return lowest, highest + 1
-	case 1:
-		return lowest, min(highest+2, z.in)
-	}
-	return max(0, lowest-halo), min(highest+4+halo, z.in)
-}
-
-// Next writes the next len(dst) planes, out[1] x out[2] each. Errors: Cancelled, Memory.
+// Next writes the next len(dst) planes, out[1] x out[2] each. Errors, after which the stream
+// is of no more use: Cancelled, Memory.
 func (s *Stream) Next(ctx context.Context, dst [][]float32) error {
-	n := s.plan.out[1] * s.plan.out[2]
-	if !s.streams() {
-		if s.whole == nil {
-			var err error
-			if s.whole, err = cmem.Alloc[float32](s.plan.out[0] * n); err != nil {
-				return err
-			}
-			if err := s.plan.run(s.whole, s.src, s.lo, s.hi, s.threads); err != nil {
-				return err
-			}
-		}
-		for _, plane := range dst {
-			copy(plane[:n], s.whole[s.next*n:])
-			s.next++
-		}
-		return nil
+	if s.slicer == nil {
+		return s.copyOf(dst)
 	}
 	for len(dst) > 0 {
-		count := min(streamBlock, len(dst))
-		if err := s.block(ctx, dst[:count]); err != nil {
+		count := min(s.block, len(dst))
+		if err := s.planes(ctx, dst[:count]); err != nil {
 			return err
 		}
 		dst = dst[count:]
@@ -116,41 +116,71 @@ func (s *Stream) Next(ctx context.Context, dst [][]float32) error {
 	return nil
 }
 
-// block writes up to streamBlock planes.
-func (s *Stream) block(ctx context.Context, dst [][]float32) error {
-	a, b := s.next, s.next+len(dst)
-	n, columns := s.plan.out[1]*s.plan.out[2], s.plan.out[2]
-	first, end := s.window(a, b)
-	if first < s.end && first > s.first { // keep the slices that are there
-		copy(s.stack, s.stack[(first-s.first)*n:(s.end-s.first)*n])
+// copyOf is Next where there is a whole.
+func (s *Stream) copyOf(dst [][]float32) error {
+	n := s.plan.out[1] * s.plan.out[2]
+	if s.whole == nil {
+		var err error
+		if s.whole, err = cmem.Alloc[float32](s.plan.out[0] * n); err != nil {
+			return err
+		}
+		if err := s.plan.run(s.whole, s.src, s.lo, s.hi, s.threads); err != nil {
+			return err
+		}
 	}
-	from := max(first, s.end)
-	s.first, s.end = first, from // in case of an error
-	if err := s.plan.slices(ctx, s.stack[(from-first)*n:], s.src, from, end, s.threads); err != nil {
+	for _, plane := range dst {
+		copy(plane[:n], s.whole[s.next*n:])
+		s.next++
+	}
+	return nil
+}
+
+// planes writes a block.
+func (s *Stream) planes(ctx context.Context, dst [][]float32) error {
+	z, columns := s.plan.pass[0], s.plan.out[2]
+	a, b := s.next, s.next+len(dst)
+	if s.depth == 0 {
+		return s.slicer.slices(ctx, a, b, func(i int) []float32 { return dst[i-a] }, columns)
+	}
+	first, end := z.window(a, b)
+	row := s.depth * columns
+	slot := func(i int) []float32 { return s.window[(i-first)*columns:] }
+	if err := s.slicer.slices(ctx, max(first, s.end), end, slot, row); err != nil {
 		return err
 	}
-	s.end = max(end, from)
-
-	z := s.plan.pass[0]
-	part := &pass{in: end - first, out: b - a, order: z.order, start: make([]int32, b-a)}
-	for j := range part.start {
-		part.start[j] = z.start[a+j] - int32(first)
+	ahead := end // the first slice that is needed again
+	if b < s.plan.out[0] {
+		ahead, _ = z.window(b, b+1)
 	}
-	weights := len(z.weight) / z.out
-	part.weight = z.weight[a*weights : b*weights]
+	s.first, s.end = ahead, max(end, ahead)
 	return parallel.For(s.plan.out[1], s.threads, func(worker, y int) error {
-		if s.lines[worker] == nil {
-			s.lines[worker] = make([]float32, streamBlock*columns)
+		w := s.lend(worker)
+		slices := s.window[y*row : (y+1)*row]
+		if z.order == 3 {
+			size := kernel.StateSize(columns)
+			w.carry.state = s.states[y*size : (y+1)*size]
 		}
-		lines, row := s.lines[worker], y*columns
-		part.rows(lines, columns, s.stack[row:], n, columns, s.scratch(worker))
+		z.rows(w.lines, columns, slices, columns, first, columns, a, b, w.carry)
+		if s.clipAll {
+			kernel.Clip(w.lines, columns, len(dst), columns, s.lo, s.hi)
+		}
 		for j, plane := range dst {
-			line := lines[j*columns : (j+1)*columns]
-			if s.clipAll {
-				kernel.Clip(line, s.lo, s.hi)
-			}
-			copy(plane[row:], line)
+			copy(plane[y*columns:(y+1)*columns], w.lines[j*columns:])
+		}
+		if ahead < end {
+			copy(slices, slices[(ahead-first)*columns:(end-first)*columns])
 		}
 		return nil
 	})
+}
+
+func (s *Stream) lend(worker int) *streamScratch {
+	if s.lent[worker] == nil {
+		w := &streamScratch{lines: make([]float32, s.block*s.plan.out[2])}
+		if z := s.plan.pass[0]; z.whole() {
+			w.carry = z.carry(s.plan.out[2])
+		}
+		s.lent[worker] = w
+	}
+	return s.lent[worker]
 }

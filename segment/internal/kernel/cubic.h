@@ -77,23 +77,22 @@ CAUSAL_ROWS(causal_double, double, MAPPED)
 /* The same where columns are the rows of an array of floats: squares of it are transposed. */
 static void SET(causal_across)(float *restrict y, int64_t step, const cubic_signal *s, int64_t from, int64_t to,
                                const float *state) {
-    for (int64_t v = 0; v < s->lanes; v += FLOATS) {
-        const float *row = (const float *)s->src + v * s->stride;
-        SET(floats) last = *(const SET(floats) *)(state + v);
-        int64_t count;
-        for (int64_t i = from; i < to; i += count) {
-            SET(floats) t[FLOATS], *d = (SET(floats) *)(y + (i - from) * step + v);
-            const int inside = i >= 0 && i < s->n;
-            SET(transposed)(t, row + SET(cubic_row)(s, i), s->stride);
-            count = (inside ? s->n : i < 0 ? 0 : to) - i;
-            if (count > to - i) count = to - i;
-            if (inside && count >= FLOATS) {
-                count = FLOATS;
+    float last[KERNEL_LANES];
+    memcpy(last, state, sizeof last);
+    for (int64_t i = from, count; i < to; i += count) {
+        const int inside = i >= 0 && i < s->n;
+        count = (inside ? s->n : i < 0 ? 0 : to) - i;
+        if (count > to - i) count = to - i;
+        if (inside && count > FLOATS) count = FLOATS;
+        for (int64_t l = 0; l < s->lanes; l += FLOATS) { /* their chains overlap */
+            SET(floats) t[FLOATS], *v = (SET(floats) *)(last + l);
+            float *d = y + (i - from) * step + l;
+            SET(transposed)(t, (const float *)s->src + l * s->stride + SET(cubic_row)(s, i), s->stride);
+            if (inside && count == FLOATS)
 #pragma GCC unroll 16
-                for (int k = 0; k < FLOATS; k++) *(SET(floats) *)((float *)d + k * step) = last = t[k] + CUBIC_POLE * last;
-            } else
-                for (int64_t k = 0; k < count; k++)
-                    *(SET(floats) *)((float *)d + k * step) = last = t[inside ? k : 0] + CUBIC_POLE * last;
+                for (int k = 0; k < FLOATS; k++, d += step) *(SET(floats) *)d = *v = t[k] + CUBIC_POLE * *v;
+            else
+                for (int64_t k = 0; k < count; k++, d += step) *(SET(floats) *)d = *v = t[inside ? k : 0] + CUBIC_POLE * *v;
         }
     }
 }

@@ -256,10 +256,24 @@ static void SET(extremes)(const float *restrict x, int64_t n, float *least, floa
     }
 }
 
-static void SET(clip)(float *restrict x, int64_t n, float lo, float hi) {
-    for (int64_t i = 0; i < n; i++) {
-        float v = x[i] < lo ? lo : x[i];
-        x[i] = v > hi ? hi : v;
+static void SET(clip)(float *restrict x, int64_t stride, int64_t n0, int64_t n1, float lo, float hi) {
+    for (int64_t i = 0; i < n0; i++)
+        for (int64_t j = 0; j < n1; j++) {
+            float v = x[i * stride + j] < lo ? lo : x[i * stride + j];
+            x[i * stride + j] = v > hi ? hi : v;
+        }
+}
+
+static void SET(linear)(float *restrict dst, int64_t dst_stride, const float *restrict src, int64_t src_stride,
+                        int64_t base, int64_t n_out, const int32_t *restrict start, const float *restrict weight,
+                        int64_t columns) {
+    for (int64_t j = 0; j < n_out; j++) {
+        const float *a = src + (start[j] - base) * src_stride, *b = a + src_stride, w = weight[j];
+        float *d = dst + j * dst_stride;
+        if (w == 0)
+            memcpy(d, a, columns * sizeof(float));
+        else
+            for (int64_t l = 0; l < columns; l++) d[l] = (1 - w) * a[l] + w * b[l];
     }
 }
 

@@ -26,7 +26,9 @@ static void k_across(float *dst, int64_t ds, const float *src, int64_t ss, int64
                      const float *w) { kernel_now.across(dst, ds, src, ss, rows, n, n_out, start, w); }
 static void k_transpose(float *dst, int64_t ds, const float *src, int64_t ss, int64_t n0, int64_t n1) { kernel_now.transpose(dst, ds, src, ss, n0, n1); }
 static void k_extremes(const float *x, int64_t n, float *least, float *most) { kernel_now.extremes(x, n, least, most); }
-static void k_clip(float *x, int64_t n, float lo, float hi) { kernel_now.clip(x, n, lo, hi); }
+static void k_clip(float *x, int64_t s, int64_t n0, int64_t n1, float lo, float hi) { kernel_now.clip(x, s, n0, n1, lo, hi); }
+static void k_linear(float *dst, int64_t ds, const float *src, int64_t ss, int64_t base, int64_t n_out, const int32_t *start, const float *w,
+                     int64_t columns) { kernel_now.linear(dst, ds, src, ss, base, n_out, start, w, columns); }
 */
 import "C"
 
@@ -68,6 +70,9 @@ type Plane struct {
 // Affine is an intensity map: clip to [Lo, Hi], subtract Sub, divide by Div.
 type Affine struct{ Lo, Hi, Sub, Div float32 }
 
+// Apply maps one voxel.
+func (a Affine) Apply(v float64) float32 { return (min(max(float32(v), a.Lo), a.Hi) - a.Sub) / a.Div }
+
 // Identity leaves intensities as they are.
 var Identity = Affine{float32(math.Inf(-1)), float32(math.Inf(1)), 0, 1}
 
@@ -100,9 +105,19 @@ func Extremes(s []float32) (lo, hi float32) {
 	return float32(least), float32(most)
 }
 
-// Clip sets values below lo to lo and values above hi to hi.
-func Clip(s []float32, lo, hi float32) {
-	C.k_clip(ptr(s), C.int64_t(len(s)), C.float(lo), C.float(hi))
+// Clip sets values of an n0 x n1 array below lo to lo and those above hi to hi.
+func Clip(s []float32, stride, n0, n1 int, lo, hi float32) {
+	_ = s[(n0-1)*stride+n1-1]
+	C.k_clip(ptr(s), C.int64_t(stride), C.int64_t(n0), C.int64_t(n1), C.float(lo), C.float(hi))
+}
+
+// Linear writes len(start) rows, each a mean of two rows of src, whose first is row base: row
+// start[j] and the one behind it, which weighs weight[j]. Where that is 0 it is not read.
+func Linear(dst []float32, dstStride int, src []float32, srcStride, base int, start []int32, weight []float32, columns int) {
+	n := len(start)
+	_, _, _ = dst[(n-1)*dstStride+columns-1], src[(int(start[n-1])-base)*srcStride+columns-1], weight[n-1]
+	C.k_linear(ptr(dst), C.int64_t(dstStride), ptr(src), C.int64_t(srcStride), C.int64_t(base), C.int64_t(n),
+		(*C.int32_t)(unsafe.Pointer(&start[0])), ptr(weight), C.int64_t(columns))
 }
 
 // Cubic is an interpolation along an axis of In voxels with a cubic B-spline, the signal

@@ -41,9 +41,13 @@ typedef struct {
                  int64_t n0, int64_t n1, float lo, float hi, float sub, float div);
     void (*scan)(scan_result *out, const void *src, int32_t dtype, int64_t offset, int64_t stride0, int64_t stride1,
                  int64_t n0, int64_t n1, double shift);
-    /* The smallest and the largest of n values, 1 at least; and clipping to such. */
+    /* The smallest and the largest of n values, 1 at least; and clipping n0 x n1 values to
+     * such. */
     void (*extremes)(const float *x, int64_t n, float *least, float *most);
-    void (*clip)(float *x, int64_t n, float lo, float hi);
+    void (*clip)(float *x, int64_t stride, int64_t n0, int64_t n1, float lo, float hi);
+    /* dst[j] = (1-weight[j]) * src[start[j]-base] + weight[j] * src[start[j]-base+1], rows. */
+    void (*linear)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t base, int64_t n_out,
+                   const int32_t *start, const float *weight, int64_t columns);
     /* Cubic B-spline along the first axis of an image of n rows, continued by its outermost
      * rows: dst[j][l] = sum_k weights[4*j+k] * c[start[j]+k][l], c the spline coefficients of
      * the voxels clipped to [lo, hi], less sub, divided by CUBIC_GAIN. Voxel l of row base is

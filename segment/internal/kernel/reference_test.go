@@ -279,7 +279,7 @@ func TestExtremesAndClip(t *testing.T) {
 				for i, v := range want {
 					want[i] = min(max(v, -0.5), 0.7)
 				}
-				Clip(s, -0.5, 0.7)
+				Clip(s, n, 1, n, -0.5, 0.7)
 				require.Equal(t, want, s)
 			}
 		}

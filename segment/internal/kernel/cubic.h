@@ -98,11 +98,11 @@ static void SET(causal_across)(float *restrict y, int64_t step, const cubic_sign
 }
 
 /* The anticausal pass down from row end-1 of y, whose first is row first, and output rows
- * from to-1 to from as their four coefficients a to d come into being; width columns. */
+ * from to-1 to from as their four coefficients a to d come into being. */
 static inline __attribute__((always_inline)) void SET(evaluate_block)(
     float *restrict dst, int64_t stride, const float *restrict y, int64_t first, int64_t end, const int32_t *restrict start,
-    const float *restrict weights, int64_t from, int64_t to, int64_t width) {
-    SET(floats) a[CUBIC_VECTORS], b[CUBIC_VECTORS], c[CUBIC_VECTORS], d[CUBIC_VECTORS], sum[CUBIC_VECTORS];
+    const float *restrict weights, int64_t from, int64_t to) {
+    SET(floats) a[CUBIC_VECTORS], b[CUBIC_VECTORS], c[CUBIC_VECTORS], d[CUBIC_VECTORS];
     const SET(floats) *row = (const SET(floats) *)(y + (end - 1 - first) * KERNEL_LANES);
 #pragma GCC unroll 4
     for (int v = 0; v < CUBIC_VECTORS; v++) a[v] = b[v] = c[v] = d[v] = row[v] / (1 - CUBIC_POLE);
@@ -117,21 +117,16 @@ static inline __attribute__((always_inline)) void SET(evaluate_block)(
             }
         }
         const float *w = weights + 4 * j;
+        SET(floats) *out = (SET(floats) *)(dst + (j - from) * stride);
 #pragma GCC unroll 4
-        for (int v = 0; v < CUBIC_VECTORS; v++) sum[v] = w[0] * a[v] + w[1] * b[v] + w[2] * c[v] + w[3] * d[v];
-        if (width >= CUBIC_VECTORS * FLOATS)
-#pragma GCC unroll 4
-            for (int v = 0; v < CUBIC_VECTORS; v++) ((SET(floats) *)(dst + (j - from) * stride))[v] = sum[v];
-        else
-            memcpy(dst + (j - from) * stride, sum, width * sizeof(float));
+        for (int v = 0; v < CUBIC_VECTORS; v++) out[v] = w[0] * a[v] + w[1] * b[v] + w[2] * c[v] + w[3] * d[v];
     }
 }
 
 static void SET(evaluate)(float *restrict dst, int64_t stride, const float *restrict y, int64_t first, int64_t end,
-                          const int32_t *restrict start, const float *restrict weights, int64_t from, int64_t to,
-                          int64_t lanes) {
-    for (int64_t v = 0; v < lanes; v += CUBIC_VECTORS * FLOATS)
-        SET(evaluate_block)(dst + v, stride, y + v, first, end, start, weights, from, to, lanes - v);
+                          const int32_t *restrict start, const float *restrict weights, int64_t from, int64_t to) {
+    for (int64_t l = 0; l < KERNEL_LANES; l += CUBIC_VECTORS * FLOATS)
+        SET(evaluate_block)(dst + l, stride, y + l, first, end, start, weights, from, to);
 }
 
 /* Up to KERNEL_LANES columns. across: output row j becomes column j of dst. state: of row
@@ -162,11 +157,17 @@ static void SET(cubic_strip)(float *dst, int64_t dst_stride, int across, SET(cau
         causal(y, KERNEL_LANES, s, first, end, state);
         at = then < end ? then : end;
         if (at > first) memcpy(state, y + (at - 1 - first) * KERNEL_LANES, KERNEL_LANES * sizeof(float));
-        if (across) {
-            SET(evaluate)(tile, KERNEL_LANES, y, first, end, start, weights, from, to, KERNEL_LANES);
-            SET(transpose)(dst + from, dst_stride, tile, KERNEL_LANES, to - from, s->lanes);
-        } else
-            SET(evaluate)(dst + from * dst_stride, dst_stride, y, first, end, start, weights, from, to, s->lanes);
+        float *out = dst + (across ? from : from * dst_stride);
+        if (!across && s->lanes == KERNEL_LANES) {
+            SET(evaluate)(out, dst_stride, y, first, end, start, weights, from, to);
+            continue;
+        }
+        SET(evaluate)(tile, KERNEL_LANES, y, first, end, start, weights, from, to);
+        if (across)
+            SET(transpose)(out, dst_stride, tile, KERNEL_LANES, to - from, s->lanes);
+        else
+            for (int64_t j = 0; j < to - from; j++)
+                memcpy(out + j * dst_stride, tile + j * KERNEL_LANES, s->lanes * sizeof(float));
     }
     if (at < next) {
         causal(y, 0, s, at, next, state);

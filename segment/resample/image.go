@@ -43,11 +43,7 @@ func (m Method) Image(dst []float32, out [3]int, src Source, from, to [3]float64
 // run is Image with the tables made.
 func (p *plan) run(dst []float32, src Source, lo, hi float32, threads int) error {
 	if p.separate > 0 { // make the separate axis the slowest, resample, and turn back
-		perm, inverse := [3]int{1, 0, 2}, [3]int{1, 0, 2}
-		if p.separate == 2 {
-			perm, inverse = [3]int{2, 0, 1}, [3]int{1, 2, 0}
-		}
-		turned := p.turn(perm)
+		turned, perm, inverse := p.upright()
 		tmp, err := cmem.Alloc[float32](len(dst))
 		if err != nil {
 			return err
@@ -61,10 +57,7 @@ func (p *plan) run(dst []float32, src Source, lo, hi float32, threads int) error
 		back := volume.View{Shape: shape, Stride: [3]int{shape[1] * shape[2], shape[2], 1}}.Transpose(inverse)
 		return Method{Function: NoResampling}.planAlong(p.out, p.out, -1).run(dst, floats(tmp, back), lo, hi, threads)
 	}
-	s, err := p.stream(src, lo, hi, threads)
-	if err != nil {
-		return err
-	}
+	s := p.stream(src, lo, hi, threads)
 	defer s.Close()
 	n := p.out[1] * p.out[2]
 	planes := make([][]float32, p.out[0])
@@ -72,4 +65,14 @@ func (p *plan) run(dst []float32, src Source, lo, hi float32, threads int) error
 		planes[i] = dst[i*n : (i+1)*n]
 	}
 	return s.Next(context.Background(), planes)
+}
+
+// upright returns the plan with its separate axis as the slowest: its axis i is p's perm[i],
+// whose axis i is its inverse[i].
+func (p *plan) upright() (turned *plan, perm, inverse [3]int) {
+	perm, inverse = [3]int{1, 0, 2}, [3]int{1, 0, 2}
+	if p.separate == 2 {
+		perm, inverse = [3]int{2, 0, 1}, [3]int{1, 2, 0}
+	}
+	return p.turn(perm), perm, inverse
 }

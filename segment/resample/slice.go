@@ -17,6 +17,7 @@ type slicer struct {
 	src           Source
 	across, along *pass         // the first pass and the second
 	side          bool          // the first is along the last axis
+	first, second [2]int        // the output voxels of each that are wanted, the first and the one behind the last
 	direct        *kernel.Cubic // the first pass where it takes voxels as they are stored, else nil
 	clip          clip
 	lo, hi        float32 // of clip all
@@ -48,9 +49,18 @@ func newSlicer(p *plan, src Source, threads int) *slicer {
 		stride[2] = stride[1]
 	}
 	if s.across.order == 3 && stride[2] == 1 {
-		s.direct = s.across.cubic(src.Affine.Div)
+		s.direct = s.across.inner.Divided(src.Affine.Div)
 	}
+	s.only(0, p.out[1])
 	return s
+}
+
+// only makes the slices' rows from to before to alone the wanted ones.
+func (s *slicer) only(from, to int) {
+	s.first, s.second = [2]int{from, to}, [2]int{0, s.along.out}
+	if s.side {
+		s.first, s.second = [2]int{0, s.across.out}, s.first
+	}
 }
 
 // group is how many rows of the first pass's output are made at a time.
@@ -95,14 +105,16 @@ func (s *slicer) slices(ctx context.Context, first, end int, target func(i int) 
 
 func (s *slicer) slice(dst []float32, stride int, plane kernel.Plane, w *sliceScratch) {
 	if s.across.none() && s.along.none() && !s.side && stride == plane.Shape[1] {
+		plane.Offset += s.first[0] * plane.Stride[0]
+		plane.Shape[0] = s.first[1] - s.first[0]
 		kernel.Load(dst, plane, s.src.Affine)
 		return
 	}
-	rows, columns := s.across.out, s.along.out
+	rows, columns := s.first[1]-s.first[0], s.along.out
 	if s.side {
 		plane.Stride[0], plane.Stride[1] = plane.Stride[1], plane.Stride[0]
 		plane.Shape[0], plane.Shape[1] = plane.Shape[1], plane.Shape[0]
-		rows, columns = columns, rows
+		rows, columns = s.second[1]-s.second[0], s.across.out
 	}
 	lo, hi := s.lo, s.hi
 	if s.clip == clipEach {
@@ -112,8 +124,9 @@ func (s *slicer) slice(dst []float32, stride int, plane kernel.Plane, w *sliceSc
 	if s.direct == nil {
 		kernel.Load(w.plane, plane, s.src.Affine)
 	}
-	for a := 0; a < s.across.out; a += s.group() {
-		s.rows(dst, stride, plane, a, min(a+s.group(), s.across.out), w)
+	for a, b := s.first[0], 0; a < s.first[1]; a = b {
+		b = min(a-a%s.group()+s.group(), s.first[1])
+		s.rows(dst, stride, plane, a, b, w)
 	}
 	if s.clip != clipNot {
 		kernel.Clip(dst, stride, rows, columns, lo, hi)
@@ -122,27 +135,30 @@ func (s *slicer) slice(dst []float32, stride int, plane kernel.Plane, w *sliceSc
 
 // rows makes a group: the first pass's output rows from a to before b.
 func (s *slicer) rows(dst []float32, stride int, plane kernel.Plane, a, b int, w *sliceScratch) {
-	n, m := b-a, s.along.in
+	n, m, at, begins := b-a, s.along.in, a-s.first[0], a == s.first[0]
+	if !s.side {
+		dst = dst[at*stride:]
+	}
 	group, groupStride := w.rows, s.stride()
 	if s.along.none() && !s.side {
-		group, groupStride = dst[a*stride:], stride
+		group, groupStride = dst, stride
 	}
 	if s.direct != nil {
-		s.direct.Rows(group, groupStride, plane, 0, s.src.Affine, a, b, w.first.state)
+		s.direct.Rows(group, groupStride, plane, 0, s.src.Affine, a, b, w.first.state, begins)
 	} else {
-		s.across.rows(group, groupStride, w.plane, m, 0, m, a, b, w.first)
+		s.across.rows(group, groupStride, w.plane, m, 0, m, a, b, begins, w.first)
 	}
-	switch {
+	switch from, to := s.second[0], s.second[1]; {
 	case s.side:
 		kernel.Transpose(w.turned, n, group, groupStride, n, m)
-		s.along.rows(dst[a:], stride, w.turned, n, 0, n, 0, s.along.out, w.second)
+		s.along.rows(dst[at:], stride, w.turned, n, 0, n, from, to, true, w.second)
 	case s.along.none():
 	case s.along.order == 3:
-		s.along.cubic(1).Across(dst[a*stride:], stride, group, groupStride, n)
+		w.second.cubic.Across(dst, stride, group, groupStride, n)
 	default:
 		kernel.Transpose(w.turned, n, group, groupStride, n, m)
-		s.along.rows(w.other, n, w.turned, n, 0, n, 0, s.along.out, w.second)
-		kernel.Transpose(dst[a*stride:], stride, w.other, n, s.along.out, n)
+		s.along.rows(w.other, n, w.turned, n, 0, n, from, to, true, w.second)
+		kernel.Transpose(dst, stride, w.other, n, to-from, n)
 	}
 }
 

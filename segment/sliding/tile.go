@@ -14,7 +14,7 @@ func (r *run) load(ctx context.Context, keep, end int) error {
 	if end <= r.loaded {
 		return nil
 	}
-	z, plane, ring := &r.axes[0], r.Shape[1]*r.Shape[2], r.axes[0].imageRing()
+	z, plane, ring := &r.axes[0], r.bandSize(), r.axes[0].imageRing()
 	for want := min(z.n, keep+ring); r.loaded < want; {
 		first, n := r.loaded, min(ring, want-r.loaded) // planes before keep, of tiles not wanted, pass through
 		r.loaded += n
@@ -51,9 +51,9 @@ func (r *run) gather(ctx context.Context, p pass) error {
 		if dz < tz || dz >= tz+cz {
 			return nil
 		}
-		plane := r.image[(channel*ring+(iz+dz-tz)%ring)*y.n*x.n:]
+		plane := r.image[(channel*ring+(iz+dz-tz)%ring)*r.bandSize():]
 		for j := range cy {
-			src := plane[(iy+j)*x.n+ix : (iy+j)*x.n+ix+cx]
+			src := plane[(iy-r.band[0]+j)*x.n+ix:][:cx]
 			row := ty + j
 			if p.flip[1] {
 				row = y.tile - 1 - row
@@ -70,13 +70,16 @@ func (r *run) gather(ctx context.Context, p pass) error {
 	})
 }
 
-// accumulate adds the network's output for a tile to the accumulators.
+// accumulate adds the network's output for a tile to the accumulators, which are float32
+// whatever it is: of rows the strip's.
 func (r *run) accumulate(p pass) error {
 	z, y, x := &r.axes[0], &r.axes[1], &r.axes[2]
 	tx, ix, cx := x.inside(p.tile[2])
 	ty, iy, cy := y.inside(p.tile[1])
 	tz, iz, cz := z.inside(p.tile[0])
-	size, ring, output, first := y.tile*x.tile, z.ring(), r.Outputs[p.slot], 0
+	skip := max(0, r.lines[0]-iy)
+	ty, iy, cy = ty+skip, iy+skip, min(cy-skip, r.lines[1]-iy-skip)
+	size, ring, first := y.tile*x.tile, z.ring(), 0
 	if r.Apart {
 		first = p.network * r.Classes
 	}
@@ -86,21 +89,26 @@ func (r *run) accumulate(p pass) error {
 		if p.flip[0] {
 			from = z.tile - 1 - from
 		}
-		src := output[(class*z.tile+from)*size : (class*z.tile+from+1)*size]
-		dst := r.sums[(((first+class)*ring+(iz+dz)%ring)*y.n+iy)*x.n+ix:]
-		kernel.Accumulate(dst, x.n, src, kernel.Window{Y: ty, X: tx, TileY: y.tile, TileX: x.tile, FlipY: p.flip[1], FlipX: p.flip[2]},
-			r.share*z.weights[tz+dz], y.weights[ty:ty+cy], x.weights[tx:tx+cx])
+		at, end := (class*z.tile+from)*size, (class*z.tile+from+1)*size
+		dst := r.sums[((first+class)*ring+(iz+dz)%ring)*r.lineSize()+(iy-r.lines[0])*x.n+ix:]
+		window := kernel.Window{Y: ty, X: tx, TileY: y.tile, TileX: x.tile, FlipY: p.flip[1], FlipX: p.flip[2]}
+		weight, wy, wx := r.share*z.weights[tz+dz], y.weights[ty:ty+cy], x.weights[tx:tx+cx]
+		if r.HalfOutputs != nil {
+			kernel.AccumulateHalf(dst, x.n, r.HalfOutputs[p.slot][at:end], window, weight, wy, wx)
+		} else {
+			kernel.Accumulate(dst, x.n, r.Outputs[p.slot][at:end], window, weight, wy, wx)
+		}
 		return nil
 	})
 }
 
 // finish divides rows of a plane of the accumulators by their weights into dst
-// (accumulated x ny x nx) and empties them for reuse.
+// (accumulated x the strip's rows x nx) and empties them for reuse.
 func (r *run) finish(dst []float32, plane, from, to int) error {
 	z, y, x := &r.axes[0], &r.axes[1], &r.axes[2]
-	n, ring := y.n*x.n, z.ring()
+	n, ring := r.lineSize(), z.ring()
 	wy := make([]float32, to-from)
-	for i, w := range y.inverse[from:to] {
+	for i, w := range y.inverse[r.lines[0]+from : r.lines[0]+to] {
 		wy[i] = w * z.inverse[plane]
 	}
 	for channel := range r.Accumulated() {

@@ -149,7 +149,7 @@ func BenchmarkExtremesAndClip(b *testing.B) {
 // a time that lie in the second-level cache; 4 operations per value in, 7 per value out.
 func BenchmarkCubic(b *testing.B) {
 	const slices, in, out, group = 64, 512, 320, 64
-	cubic, _ := cubicCase(in, out)
+	cubic, _ := cubicCase(in, out, Lanes)
 	voxels, dst := make([]int16, slices*in*in), buffer(b, slices*out*in)
 	var state, rows [][]float32
 	for range runtime.NumCPU() {
@@ -158,7 +158,7 @@ func BenchmarkCubic(b *testing.B) {
 	b.Run("rows", func(b *testing.B) {
 		moves(b, slices, slices*in*(2*in+4*out), slices*in*(4*in+7*out), func(worker, i int) {
 			cubic.Rows(dst[i*out*in:], in, Plane{Data: cmem.Bytes(voxels), DType: 2, Offset: i * in * in, Stride: [2]int{in, 1},
-				Shape: [2]int{in, in}}, 0, Affine{-900, 900, 80, 1}, 0, out, state[worker])
+				Shape: [2]int{in, in}}, 0, Affine{-900, 900, 80, 1}, 0, out, state[worker], true)
 		})
 	})
 	b.Run("across", func(b *testing.B) {
@@ -188,6 +188,27 @@ func BenchmarkAccumulate(b *testing.B) {
 		b.Run(fmt.Sprintf("mirrored=%t", flip), func(b *testing.B) {
 			moves(b, classes*depth, 3*4*classes*depth*ny*nx, 0, func(_, i int) {
 				Accumulate(dst[i*n*n+50*n+50:], n, src[i*ny*nx:(i+1)*ny*nx], Window{TileY: ny, TileX: nx, FlipX: flip}, 1e-6, wy, wx)
+			})
+		})
+	}
+}
+
+// The same of float16.
+func BenchmarkAccumulateHalf(b *testing.B) {
+	const classes, depth, ny, nx, n = 14, 32, 128, 192, 320
+	dst, wy, wx := buffer(b, classes*depth*n*n), noise(ny), noise(nx)
+	src, err := cmem.Alloc[uint16](classes * depth * ny * nx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer cmem.Free(src)
+	for i := range src {
+		src[i] = uint16(i*40503)&0x8fff | 0x3000 // 0.125 to 2 in magnitude
+	}
+	for _, flip := range []bool{false, true} {
+		b.Run(fmt.Sprintf("mirrored=%t", flip), func(b *testing.B) {
+			moves(b, classes*depth, (2*4+2)*classes*depth*ny*nx, 0, func(_, i int) {
+				AccumulateHalf(dst[i*n*n+50*n+50:], n, src[i*ny*nx:(i+1)*ny*nx], Window{TileY: ny, TileX: nx, FlipX: flip}, 1e-6, wy, wx)
 			})
 		})
 	}

@@ -9,10 +9,9 @@
  * Columns are taken KERNEL_LANES at a time, and along the axis as many rows as the
  * first-level cache holds: the causal pass runs on from one window to the next, the
  * anticausal one begins 12 rows behind the window, where it is taken for that of a constant:
- * that is forgotten to z^12 = 1.4e-7. */
+ * that is forgotten to z^12 = 1.4e-7. Windows have their place on the axis, so that an output
+ * row is the same to the last bit whichever are asked for in one call. */
 #define CUBIC_POLE (-0.26794919243112270647f)
-#define CUBIC_ROWS 128   /* of a window, at most */
-#define CUBIC_OUTPUTS 64 /* of a window, at most */
 
 /* Vectors of columns that are evaluated together: four rows of them fill the registers. */
 #if VECTOR == 64
@@ -129,26 +128,27 @@ static void SET(evaluate)(float *restrict dst, int64_t stride, const float *rest
         SET(evaluate_block)(dst + l, stride, y + l, first, end, start, weights, from, to);
 }
 
-/* Up to KERNEL_LANES columns. across: output row j becomes column j of dst. state: of row
- * start[0]-1, unless the axis begins here, in; of row next-1, out. */
+/* Up to KERNEL_LANES columns, output rows from to before to. across: output row j becomes
+ * column j of dst. state: of row start[from]-1, unless begins, in; of row start[to]-1, out. */
 static void SET(cubic_strip)(float *dst, int64_t dst_stride, int across, SET(causal_pass) *causal, cubic_signal *s,
-                             int64_t n_out, const int32_t *start, const float *weights, int64_t next, float *state,
-                             int begins) {
-    float y[CUBIC_ROWS * KERNEL_LANES], tile[CUBIC_OUTPUTS * KERNEL_LANES];
-    int64_t at = start[0], to; /* state is that of row at-1 */
+                             int64_t from, int64_t to, int64_t n_out, const int32_t *start, const float *weights,
+                             int64_t window, float *state, int begins) {
+    float y[KERNEL_ROWS * KERNEL_LANES], tile[KERNEL_OUTPUTS * KERNEL_LANES];
+    const int64_t next = to < n_out ? start[to] : start[to - 1];
+    int64_t at = start[from], until; /* state is that of row at-1 */
     s->ahead = 0;
     if (s->lanes < KERNEL_LANES) memset(y, 0, sizeof y);
     if (begins) {
-        if (at > 0) at = 0;
+        at = start[0] < 0 ? start[0] : 0;
         memset(state, 0, KERNEL_LANES * sizeof(float));
         causal(y, 0, s, at, at + 1, state);
         for (int64_t l = 0; l < KERNEL_LANES; l++) state[l] = y[l] / (1 - CUBIC_POLE);
     }
-    for (int64_t from = 0; from < n_out; from = to) {
-        int64_t first = start[from];
-        for (to = from + 1; to < n_out && to - from < CUBIC_OUTPUTS; to++)
-            if (start[to] + KERNEL_REACH - first > CUBIC_ROWS) break;
-        int64_t end = start[to - 1] + KERNEL_REACH, then = to < n_out ? start[to] : next;
+    for (; from < to; from = until) {
+        int64_t first = start[from], behind = from - from % window + window;
+        if (behind > n_out) behind = n_out;
+        until = behind < to ? behind : to;
+        int64_t end = start[behind - 1] + KERNEL_REACH, then = until < to ? start[until] : next;
         if (at < first) {
             causal(y, 0, s, at, first, state);
             memcpy(state, y, KERNEL_LANES * sizeof(float));
@@ -157,16 +157,17 @@ static void SET(cubic_strip)(float *dst, int64_t dst_stride, int across, SET(cau
         causal(y, KERNEL_LANES, s, first, end, state);
         at = then < end ? then : end;
         if (at > first) memcpy(state, y + (at - 1 - first) * KERNEL_LANES, KERNEL_LANES * sizeof(float));
-        float *out = dst + (across ? from : from * dst_stride);
+        float *out = dst;
+        dst += (until - from) * (across ? 1 : dst_stride);
         if (!across && s->lanes == KERNEL_LANES) {
-            SET(evaluate)(out, dst_stride, y, first, end, start, weights, from, to);
+            SET(evaluate)(out, dst_stride, y, first, end, start, weights, from, until);
             continue;
         }
-        SET(evaluate)(tile, KERNEL_LANES, y, first, end, start, weights, from, to);
+        SET(evaluate)(tile, KERNEL_LANES, y, first, end, start, weights, from, until);
         if (across)
-            SET(transpose)(out, dst_stride, tile, KERNEL_LANES, to - from, s->lanes);
+            SET(transpose)(out, dst_stride, tile, KERNEL_LANES, until - from, s->lanes);
         else
-            for (int64_t j = 0; j < to - from; j++)
+            for (int64_t j = 0; j < until - from; j++)
                 memcpy(out + j * dst_stride, tile + j * KERNEL_LANES, s->lanes * sizeof(float));
     }
     if (at < next) {
@@ -176,8 +177,9 @@ static void SET(cubic_strip)(float *dst, int64_t dst_stride, int across, SET(cau
 }
 
 static void SET(cubic)(float *dst, int64_t dst_stride, const void *src, int32_t dtype, int64_t offset, int64_t src_stride,
-                       int64_t base, int64_t n, int64_t n_out, const int32_t *start, const float *weights, int64_t next,
-                       int64_t columns, float lo, float hi, float sub, float *state, int32_t begins) {
+                       int64_t base, int64_t n, int64_t from, int64_t to, int64_t n_out, const int32_t *start,
+                       const float *weights, int64_t window, int64_t columns, float lo, float hi, float sub, float *state,
+                       int32_t begins) {
     static SET(causal_pass) *const passes[] = {0, SET(causal_uint8), SET(causal_int16), SET(causal_uint16),
                                                SET(causal_int32), SET(causal_float), SET(causal_double)};
     static const int8_t sizes[] = {0, 1, 2, 2, 4, 4, 8};
@@ -188,22 +190,20 @@ static void SET(cubic)(float *dst, int64_t dst_stride, const void *src, int32_t 
         int64_t at = l + KERNEL_LANES <= columns || columns < KERNEL_LANES ? l : columns - KERNEL_LANES;
         cubic_signal s = {(const char *)src + (offset + at) * sizes[dtype], src_stride, base, n,
                           columns < KERNEL_LANES ? columns : KERNEL_LANES, 0, lo, hi, sub};
-        SET(cubic_strip)(dst + at, dst_stride, 0, causal, &s, n_out, start, weights, next, state, begins);
+        SET(cubic_strip)(dst + at, dst_stride, 0, causal, &s, from, to, n_out, start, weights, window, state, begins);
     }
 }
 
 static void SET(across)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t rows, int64_t n,
-                        int64_t n_out, const int32_t *start, const float *weights) {
+                        int64_t n_out, const int32_t *start, const float *weights, int64_t window) {
     for (int64_t l = 0; l < rows; l += KERNEL_LANES) {
         float state[KERNEL_LANES];
         cubic_signal s = {src + l * src_stride, src_stride, 0, n, rows - l < KERNEL_LANES ? rows - l : KERNEL_LANES, 0, 0, 0, 0};
-        SET(cubic_strip)(dst + l * dst_stride, dst_stride, 1, SET(causal_across), &s, n_out, start, weights, start[n_out - 1],
+        SET(cubic_strip)(dst + l * dst_stride, dst_stride, 1, SET(causal_across), &s, 0, n_out, n_out, start, weights, window,
                          state, 1);
     }
 }
 
 #undef CUBIC_POLE
-#undef CUBIC_ROWS
-#undef CUBIC_OUTPUTS
 #undef CUBIC_VECTORS
 #undef CAUSAL_ROWS

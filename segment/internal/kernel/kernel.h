@@ -25,8 +25,12 @@ typedef struct {
 
 #define KERNEL_UNSURE 0xffff
 
-/* cubic reads so many rows from the start of an output row on. */
+/* cubic reads so many rows from the start of a window's last output row on, ... */
 #define KERNEL_REACH 16
+
+/* ... and these are the most rows from the start of its first one on, and of its output rows. */
+#define KERNEL_ROWS 128
+#define KERNEL_OUTPUTS 64
 
 /* sample reads and writes up to so many elements past the end of a row, across reads them. */
 #define KERNEL_SLACK 16
@@ -51,23 +55,28 @@ typedef struct {
     /* Cubic B-spline along the first axis of an image of n rows, continued by its outermost
      * rows: dst[j][l] = sum_k weights[4*j+k] * c[start[j]+k][l], c the spline coefficients of
      * the voxels clipped to [lo, hi], less sub, divided by CUBIC_GAIN. Voxel l of row base is
-     * element offset of src. The axis begins with the first of the n_out rows, or goes on:
-     * state, columns rounded up to KERNEL_LANES floats, is carried from call to call; next is
-     * the start of the next call's first row. start does not decrease. Read are the rows from
-     * start[0] on, all if the axis begins, to KERNEL_REACH rows behind the last start. */
+     * element offset of src. Output rows from to before to of n_out are written to dst. state,
+     * columns rounded up to KERNEL_LANES floats, is carried from call to call where they follow
+     * on one another; the first one begins. start does not decrease. A window is window output
+     * rows, the first at a multiple of that. Read are the rows from start[from] on, all before
+     * if the call begins, to KERNEL_REACH behind the last start of the window. */
     void (*cubic)(float *dst, int64_t dst_stride, const void *src, int32_t dtype, int64_t offset, int64_t src_stride,
-                  int64_t base, int64_t n, int64_t n_out, const int32_t *start, const float *weights, int64_t next,
-                  int64_t columns, float lo, float hi, float sub, float *state, int32_t begins);
+                  int64_t base, int64_t n, int64_t from, int64_t to, int64_t n_out, const int32_t *start,
+                  const float *weights, int64_t window, int64_t columns, float lo, float hi, float sub, float *state,
+                  int32_t begins);
     /* The same within the rows of an array of floats, which begin there: dst (rows x n_out) of
      * src (rows x n). Up to KERNEL_SLACK rows, and floats of a row, more are read. */
     void (*across)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t rows, int64_t n,
-                   int64_t n_out, const int32_t *start, const float *weights);
+                   int64_t n_out, const int32_t *start, const float *weights, int64_t window);
     /* dst (n1 x n0) = transpose of src (n0 x n1), both with row strides. */
     void (*transpose)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t n0, int64_t n1);
     /* dst[y][x] += weight * wy[y] * wx[x] * src[y][x]; a negative src_stride and reverse_x
      * read the source mirrored (src then points at its first row in reading order). */
     void (*accumulate)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t ny, int64_t nx,
                        float weight, const float *wy, const float *wx, int32_t reverse_x);
+    /* The same of float16, IEEE 754 binary16. */
+    void (*accumulate_half)(float *dst, int64_t dst_stride, const uint16_t *src, int64_t src_stride, int64_t ny, int64_t nx,
+                            float weight, const float *wy, const float *wx, int32_t reverse_x);
     /* dst[y][x] = acc[y][x] * wy[y] * wx[x]; acc = 0. Returns the number of values that
      * are not finite. */
     int64_t (*finish)(float *dst, float *acc, int64_t ny, int64_t nx, const float *wy, const float *wx);
@@ -114,7 +123,7 @@ typedef struct {
 /* The kernels in use. */
 extern kernels kernel_now;
 
-/* The kernels of an instruction set: 0 plain C, 1 AVX2+FMA, 2 AVX-512, or NULL where the
+/* The kernels of an instruction set: 0 plain C, 1 AVX2+FMA+F16C, 2 AVX-512, or NULL where the
  * processor or the compiler lacks it. */
 const kernels *kernels_for(int set);
 

@@ -77,25 +77,23 @@ func splineReference(line []float32, start int32, w []float32) float32 {
 
 // cubicCase returns an interpolation of in rows to out with any weights, and what it makes of
 // a column.
-func cubicCase(in, out int) (c Cubic, of func(line []float32, j int) float32) {
-	weights := noise(4 * out)
-	c = Cubic{In: in, Start: make([]int32, out), Weights: make([]float32, 4*out)}
+func cubicCase(in, out, most int) (c *Cubic, of func(line []float32, j int) float32) {
+	weights, start := noise(4*out), make([]int32, out)
 	for j := range out {
-		c.Start[j] = int32(j*(in+1)/out) - 2 // from -2 to n-2, the whole range allowed
+		start[j] = int32(j*(in+1)/out) - 2 // from -2 to n-2, the whole range allowed
 	}
-	for i, w := range weights {
-		c.Weights[i] = w * Gain
-	}
+	c = NewCubic(in, start, weights, most).Divided(1 / Gain)
 	return c, func(line []float32, j int) float32 { return splineReference(line, c.Start[j], weights[4*j:4*j+4]) }
 }
 
 // Rows of every type, in as many calls as there are steps, each of which sees no more rows
-// than it may.
+// than it may. However they are called for, and where they begin, they are the same.
 func TestCubicRows(t *testing.T) {
 	m := Affine{Lo: -1, Hi: 1.2, Sub: 0.3, Div: 1}
-	for _, s := range []struct{ in, out, columns, step, dtype int }{
-		{1, 3, 5, 3, 5}, {2, 5, 64, 1, 6}, {7, 4, 65, 2, 5}, {40, 55, 130, 20, 5}, {19, 19, 1, 19, 5}, {300, 200, 64, 64, 5},
-		{300, 200, 70, 200, 2}, {200, 2, 64, 1, 5}, {200, 2, 3, 2, 1}, {50, 300, 67, 100, 3}, {60, 60, 64, 7, 4},
+	for _, s := range []struct{ in, out, columns, step, most, window, dtype int }{
+		{1, 3, 5, 3, 64, 64, 5}, {2, 5, 64, 1, 16, 16, 6}, {7, 4, 65, 2, 64, 64, 5}, {40, 55, 130, 20, 16, 16, 5},
+		{19, 19, 1, 19, 64, 64, 5}, {300, 200, 64, 64, 64, 64, 5}, {300, 200, 70, 200, 64, 64, 2}, {300, 100, 64, 10, 64, 32, 5},
+		{300, 2, 64, 1, 64, 1, 5}, {200, 2, 3, 2, 64, 64, 1}, {50, 300, 67, 100, 64, 64, 3}, {60, 60, 64, 7, 16, 16, 4},
 	} {
 		columns := s.columns + 3
 		values := noise(s.in * columns)
@@ -109,7 +107,8 @@ func TestCubicRows(t *testing.T) {
 		if s.out == 55 {
 			a = Identity
 		}
-		cubic, of := cubicCase(s.in, s.out)
+		cubic, of := cubicCase(s.in, s.out, s.most)
+		require.Equal(t, s.window, cubic.Window)
 		want := make([]float32, s.out*s.columns)
 		for l := range s.columns {
 			line := make([]float32, s.in)
@@ -125,16 +124,12 @@ func TestCubicRows(t *testing.T) {
 			scale *= 200
 		}
 		eachSet(t, func(t *testing.T) {
-			state, got := make([]float32, StateSize(s.columns)), make([]float32, len(want))
-			for from := 0; from < s.out; from += s.step {
-				to, first, end := min(from+s.step, s.out), 0, s.in
-				if from > 0 {
-					first = max(0, int(cubic.Start[from]))
+			state := make([]float32, StateSize(s.columns))
+			rows := func(got []float32, from, to int, begins bool) {
+				first, end := cubic.Needs(from, to)
+				if begins {
+					first = 0
 				}
-				if end = int(cubic.Start[to-1]) + Reach; to < s.out {
-					end = max(end, int(cubic.Start[to]))
-				}
-				end = min(end, s.in)
 				// The rows lie upside down between two of which NaN is made.
 				seen := make([]float32, (end-first+2)*columns)
 				for i := range seen {
@@ -143,11 +138,19 @@ func TestCubicRows(t *testing.T) {
 				for i := first; i < end; i++ {
 					copy(seen[(end-i)*columns:], values[i*columns:(i+1)*columns])
 				}
-				cubic.Rows(got[from*s.columns:], s.columns, Plane{Data: typed(seen, s.dtype), DType: int32(s.dtype), Offset: (end - first) * columns,
-					Stride: [2]int{-columns, 1}, Shape: [2]int{end - first, s.columns}}, first, a, from, to, state)
+				cubic.Rows(got, s.columns, Plane{Data: typed(seen, s.dtype), DType: int32(s.dtype), Offset: (end - first) * columns,
+					Stride: [2]int{-columns, 1}, Shape: [2]int{end - first, s.columns}}, first, a, from, to, state, begins)
 			}
+			whole, got := make([]float32, len(want)), make([]float32, len(want))
+			rows(whole, 0, s.out, true)
 			for i := range want {
-				require.InDelta(t, want[i], got[i], float64(scale), "%v element %d", s, i)
+				require.InDelta(t, want[i], whole[i], float64(scale), "%v element %d", s, i)
+			}
+			for _, begin := range []int{0, s.out / 3, s.out - 1} {
+				for from := begin; from < s.out; from += s.step {
+					rows(got[from*s.columns:], from, min(from+s.step, s.out), from == begin)
+				}
+				require.Equal(t, whole[begin*s.columns:], got[begin*s.columns:], "%v from row %d", s, begin)
 			}
 		})
 	}
@@ -188,7 +191,7 @@ func TestCubicAcross(t *testing.T) {
 					src[i] = float32(math.NaN())
 				}
 			}
-			cubic, of := cubicCase(s.in, s.out)
+			cubic, of := cubicCase(s.in, s.out, 64)
 			got := make([]float32, s.rows*(s.out+1))
 			cubic.Across(got, s.out+1, src, stride, s.rows)
 			for i := range s.rows {
@@ -335,6 +338,66 @@ func TestAccumulateAndFinish(t *testing.T) {
 		assert.Equal(t, make([]float32, len(acc)), acc)
 		acc[3], acc[99] = float32(math.NaN()), float32(math.Inf(-1))
 		assert.Equal(t, 2, Finish(dst, acc, wy, wx))
+	})
+}
+
+// widen returns the value of a float16 (IEEE 754-2019, section 3.4).
+func widen(h uint16) float32 {
+	sign, exponent, mantissa := 1.0, int(h>>10&31), float64(h&1023)
+	if h>>15 == 1 {
+		sign = -1
+	}
+	switch {
+	case exponent == 0:
+		return float32(sign * math.Ldexp(mantissa, -24))
+	case exponent < 31:
+		return float32(sign * math.Ldexp(1024+mantissa, exponent-25))
+	case mantissa == 0:
+		return float32(math.Inf(int(sign)))
+	}
+	return float32(math.NaN())
+}
+
+// Every float16 has its own value, and tiles of them accumulate as those of float32 do.
+func TestAccumulateHalf(t *testing.T) {
+	all := make([]uint16, 1<<16)
+	for i := range all {
+		all[i] = uint16(i)
+	}
+	one := make([]float32, len(all))
+	for i := range one {
+		one[i] = 1
+	}
+	const ty, tx, stride = 11, 45, 60
+	src, wide := make([]uint16, ty*tx), make([]float32, ty*tx)
+	for i := range src {
+		src[i] = uint16(i*40503) & 0xbfff // below 2 in magnitude, small ones too
+		wide[i] = widen(src[i])
+	}
+	eachSet(t, func(t *testing.T) {
+		for _, flip := range []bool{false, true} {
+			got := make([]float32, len(all))
+			AccumulateHalf(got, len(all), all, Window{TileY: 1, TileX: len(all), FlipX: flip}, 1, one[:1], one)
+			for i, v := range got {
+				h := uint16(i)
+				if flip {
+					h = ^h
+				}
+				if want := widen(h); want == want {
+					require.Equal(t, want, v, "bits %04x", h)
+				} else {
+					require.True(t, v != v, "bits %04x", h)
+				}
+			}
+		}
+		for flips := range 4 {
+			w := Window{Y: 2, X: 5, TileY: ty, TileX: tx, FlipY: flips&1 != 0, FlipX: flips&2 != 0}
+			wy, wx := noise(7), noise(33)
+			got, want := noise(7*stride), noise(7*stride)
+			Accumulate(want, stride, wide, w, 0.3, wy, wx)
+			AccumulateHalf(got, stride, src, w, 0.3, wy, wx)
+			near(t, want, got)
+		}
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/nnunet"
 )
 
 // Label is one of the labels that are scored.
@@ -73,3 +74,26 @@ func (r Rules) find() (rules, error) {
 
 // round4 rounds to 4 decimals as numpy does, half to even.
 func round4(x Number) Number { return Number(math.RoundToEven(float64(x)*1e4) / 1e4) }
+
+// ReadLabels returns the labels of a dataset.json with their names, without the background.
+// Datasets with regions or a label to ignore are refused. Other errors are those of
+// nnunet.ReadDataset.
+func ReadLabels(path string) ([]Label, error) {
+	d, err := nnunet.ReadDataset(path)
+	if err != nil {
+		return nil, err
+	}
+	if d.HasRegions() || d.IgnoreLabel >= 0 {
+		return nil, fault.New(fault.Unsupported, "%s: regions, and labels that are to be ignored, cannot be scored: leave the file out, and single labels are", path)
+	}
+	var labels []Label
+	for _, l := range d.Labels {
+		if l.Values[0] != 0 {
+			labels = append(labels, Label{Value: l.Values[0], Name: l.Name})
+		}
+	}
+	if len(labels) == 0 {
+		return nil, fault.New(fault.Argument, "%s has no label but the background", path)
+	}
+	return labels, nil
+}

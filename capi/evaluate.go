@@ -73,6 +73,11 @@ func evaluateOptions(o *C.flare_evaluate_options) (evaluate.Options, error) {
 		return options, segment.Errorf(segment.ErrArgument, "threads is %d, must be 0 (one per core) or more", o.threads)
 	}
 	var err error
+	for _, path := range []*C.char{o.csv_path, o.html_path} {
+		if path != nil {
+			options.Outputs = append(options.Outputs, C.GoString(path))
+		}
+	}
 	if o.labels_path != nil {
 		options.Labels, err = evaluate.ReadLabels(C.GoString(o.labels_path))
 	}

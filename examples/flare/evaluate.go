@@ -37,14 +37,13 @@ func (c *evaluateCommand) Run(ctx context.Context, d *display) error {
 		if out == "" {
 			continue
 		}
-		for _, in := range []string{c.Pred, c.Ref, c.Labels} {
-			if in != "" && imageio.Same(in, out) {
-				return segment.Errorf(segment.ErrArgument, "%s would be overwritten", in)
-			}
+		if c.Labels != "" && imageio.Same(c.Labels, out) {
+			return segment.Errorf(segment.ErrArgument, "%s would be overwritten", c.Labels)
 		}
 		if err := imageio.Writable(out); err != nil {
 			return err
 		}
+		o.Outputs = append(o.Outputs, out)
 	}
 	d.begin(c.Pred)
 	o.Progress = func(done, cases int) { d.progress("scoring", float64(done)/float64(cases)) }

@@ -29,6 +29,8 @@ type Options struct {
 	Resample  bool    // bring a prediction on another grid to the reference's (nearest voxel) instead of refusing it
 	Threads   int     // 0: one per core
 
+	Outputs []string // files that the caller is going to write; Files refuses those that it reads
+
 	// Progress, unless nil, is called by Files before each case and in the end, on the caller's goroutine.
 	Progress func(done, cases int)
 }

@@ -32,6 +32,13 @@ func Files(ctx context.Context, prediction, reference string, o Options) (*Repor
 	if err != nil {
 		return nil, err
 	}
+	for _, out := range o.Outputs {
+		for _, p := range pairs {
+			if imageio.Same(out, p.reference) || p.prediction != "" && imageio.Same(out, p.prediction) {
+				return nil, fault.New(fault.Argument, "%s is a file of the case %s and would be overwritten", out, p.name)
+			}
+		}
+	}
 	var cases []Case
 	failed := map[string]string{}
 	var first error

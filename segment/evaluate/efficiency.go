@@ -69,6 +69,9 @@ func Measure(ctx context.Context, gpu int, command []string) (*Efficiency, error
 	over := make(chan struct{})
 	begin := time.Now()
 	if err := c.Start(); err != nil {
+		if ctx.Err() != nil {
+			return nil, fault.New(fault.Cancelled, "cancelled: %w", context.Cause(ctx))
+		}
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 			return nil, fault.New(fault.NotFound, "%s: no such command", command[0])
 		}

@@ -199,7 +199,7 @@ func scoreAs[T value](ctx context.Context, j *job, p, r *volume.Volume, highest 
 			}
 		}
 	}
-	c := &Case{Scores: make([]Score, len(labels)), Notes: notes(labels, places)}
+	c := &Case{Scores: make([]Score, len(labels)), Notes: j.notes(labels, places)}
 	order := make([]int, len(labels)) // the largest first, so that no thread is left with it in the end
 	box := func(i int) int {
 		if labels[i].Value > highest {
@@ -270,7 +270,7 @@ func scoreLabel[T value](j *job, p, r []T, g *volume.Geometry, l *Label, e exten
 }
 
 // notes tells of labels that are in one map alone, and of those that are not scored.
-func notes(labels []Label, places []extent) []string {
+func (j *job) notes(labels []Label, places []extent) []string {
 	out := []string{}
 	for value, e := range places {
 		i := slices.IndexFunc(labels, func(l Label) bool { return l.Value == value })
@@ -282,6 +282,8 @@ func notes(labels []Label, places []extent) []string {
 			out = append(out, fmt.Sprintf("the prediction lacks label %s: %d voxels of the reference", labels[i].title(), e.expected))
 		case e.expected == 0:
 			out = append(out, fmt.Sprintf("the reference lacks label %s: %d voxels of the prediction", labels[i].title(), e.predicted))
+		case slices.Contains(j.cropped, value) && e.zHi-e.zLo == 1:
+			out = append(out, fmt.Sprintf("label %s has no score, as the reference's last slice does not count and it has one: slice %d", labels[i].title(), e.zLo))
 		}
 	}
 	return out

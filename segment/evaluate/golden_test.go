@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/libflare/libflare/segment/volume"
@@ -110,6 +111,7 @@ func TestFLAREAgreesWithTheChallenges(t *testing.T) {
 					none = none || !s.DSC.defined() && !s.NSD.defined()
 				}
 				assert.True(t, none, "%s %s", g.Name, rules)
+				assert.Contains(t, strings.Join(r.Cases[0].Notes, "\n"), "and it has one: slice")
 				continue
 			}
 			require.Len(t, scores, len(want))

@@ -57,40 +57,59 @@ func (r *Report) draw(ctx context.Context, c *Case, of []*worst) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range of {
-		if w.Picture, err = drawLabel(pl, rl, view, spacing, uint16(w.Label)); err != nil {
+	slices := worstSlices(pl, rl, view, of)
+	for i, w := range of {
+		if w.Picture, err = drawLabel(pl, rl, view, spacing, uint16(w.Label), slices[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// worstSlices finds for each of some labels the slice of a view in which the maps differ most, in one pass.
+func worstSlices(p, r []uint16, view volume.View, of []*worst) []int {
+	which := make([]int, maxLabel+1) // 1 + the index of each label in of
+	for i, w := range of {
+		which[w.Label] = i + 1
+	}
+	found, most := make([]int, len(of)), make([]int, len(of))
+	for k := range view.Shape[0] {
+		differ := make([]int, len(of)+1)
+		for j := range view.Shape[1] {
+			v := view.Offset + k*view.Stride[0] + j*view.Stride[1]
+			for range view.Shape[2] {
+				if p[v] != r[v] {
+					differ[which[p[v]]]++
+					differ[which[r[v]]]++
+				}
+				v += view.Stride[2]
+			}
+		}
+		for i, n := range differ[1:] {
+			if n > most[i] {
+				found[i], most[i] = k, n
+			}
+		}
+	}
+	return found
+}
+
 // Size of pictures in CSS pixels, and how many voxels are shown around a label.
 const pictureSide, pictureMargin = 240, 6
 
-// drawLabel draws the slice of a view (spacing in mm, both slowest axis first) in which the maps agree least
-// on a label, and of it the part where either has the label.
-func drawLabel(p, r []uint16, view volume.View, spacing [3]float64, label uint16) (*picture, error) {
-	at := func(k, j, i int) int { return view.Offset + k*view.Stride[0] + j*view.Stride[1] + i*view.Stride[2] }
-	slice, most := 0, -1
-	var lo, hi [2]int
-	for k := range view.Shape[0] {
-		differ := 0
-		from, to := [2]int{view.Shape[1], view.Shape[2]}, [2]int{}
-		for j := range view.Shape[1] {
-			for i := range view.Shape[2] {
-				v := at(k, j, i)
-				if (p[v] == label) != (r[v] == label) {
-					differ++
-				} else if p[v] != label {
-					continue
-				}
-				from = [2]int{min(from[0], j), min(from[1], i)}
-				to = [2]int{max(to[0], j+1), max(to[1], i+1)}
+// drawLabel draws a slice of a view (spacing in mm, both slowest axis first), and of it the part where
+// either map has the label.
+func drawLabel(p, r []uint16, view volume.View, spacing [3]float64, label uint16, slice int) (*picture, error) {
+	at := func(j, i int) int {
+		return view.Offset + slice*view.Stride[0] + j*view.Stride[1] + i*view.Stride[2]
+	}
+	lo, hi := [2]int{view.Shape[1], view.Shape[2]}, [2]int{}
+	for j := range view.Shape[1] {
+		for i := range view.Shape[2] {
+			if v := at(j, i); p[v] == label || r[v] == label {
+				lo = [2]int{min(lo[0], j), min(lo[1], i)}
+				hi = [2]int{max(hi[0], j+1), max(hi[1], i+1)}
 			}
-		}
-		if differ > most {
-			slice, most, lo, hi = k, differ, from, to
 		}
 	}
 	for a := range 2 {
@@ -99,7 +118,7 @@ func drawLabel(p, r []uint16, view volume.View, spacing [3]float64, label uint16
 	im := image.NewPaletted(image.Rect(0, 0, hi[1]-lo[1], hi[0]-lo[0]), palette)
 	for j := lo[0]; j < hi[0]; j++ {
 		for i := lo[1]; i < hi[1]; i++ {
-			v, c := at(slice, j, i), uint8(0)
+			v, c := at(j, i), uint8(0)
 			switch {
 			case p[v] == label && r[v] == label:
 				c = 2

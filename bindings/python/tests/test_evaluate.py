@@ -102,3 +102,17 @@ def test_files(real: str, tmp_path: Path) -> None:
     assert len(flare.evaluate_file(tmp_path / "p", tmp_path / "r", resample=True)["cases"]) == 2
     with pytest.raises(flare.NotFoundError, match="no such file"):
         flare.evaluate_file(tmp_path / "none", tmp_path / "r")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])
+def test_files_of_simpleitk(real: str, tmp_path: Path, dtype: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    p, r = maps()
+    for name, voxels in ("p", p.astype(dtype)), ("r", r):
+        image = sitk.GetImageFromArray(voxels)
+        image.SetSpacing(SPACING)
+        image.SetOrigin((-13.7, 20.1, 1000.3))
+        image.SetDirection((0, -1, 0, 1, 0, 0, 0, 0, 1))
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+    report = flare.evaluate_file(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz", tolerance_mm=0.5)
+    assert report["labels"] == flare.evaluate(p, r, SPACING, tolerance_mm=0.5)["labels"]

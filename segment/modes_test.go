@@ -201,6 +201,39 @@ func TestRegionOfInterest(t *testing.T) {
 	}
 }
 
+// Where the image is hardly more than a patch no coarse pass runs, and the labels are those
+// of the whole image.
+func TestRegionOfInterestInOneTile(t *testing.T) {
+	m := open(t, filepath.Join("..", "examples", "demo", "flare13_phantom.onnx"), OpenOptions{Threads: 2})
+	all, reference, err := phantom.Generate(phantom.Sample(5, 0, phantom.Small))
+	require.NoError(t, err)
+	defer all.Free()
+	defer reference.Free()
+	some := all.Geometry
+	some.Size[2] = 20
+	plane := some.Size[0] * some.Size[1]
+	image, err := volume.Wrap(some, 1, volume.Int16, all.Data[2*plane*40:2*plane*60])
+	require.NoError(t, err)
+	whole, part := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
+	before, err := m.Segment(t.Context(), image, whole, Options{})
+	require.NoError(t, err)
+	stats, err := m.Segment(t.Context(), image, part, Options{ROI: []int{1}})
+	require.NoError(t, err)
+	assert.Equal(t, before.Tiles, stats.Tiles)
+	require.Len(t, stats.Notes, 1)
+	assert.Contains(t, stats.Notes[0], "could not save as many")
+	n := 0
+	for i, v := range whole.Data {
+		if v != 1 {
+			v = 0
+		} else {
+			n++
+		}
+		require.Equal(t, v, part.Data[i])
+	}
+	assert.Positive(t, n)
+}
+
 func TestModesThatDoNotExist(t *testing.T) {
 	_, err := Open(context.Background(), tiny, OpenOptions{Mode: "nonsense", Runtime: testenv.Runtime(t)})
 	assert.Equal(t, ErrArgument, KindOf(err))

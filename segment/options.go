@@ -105,8 +105,9 @@ type Options struct {
 
 	// ROI, unless empty, names label values: only they are written, and only tiles run that
 	// can contain them according to a coarse pass over the image at 1.4 times the
-	// network's spacing. Where the coarse pass misses one of them all tiles run. Ensembles
-	// and cascades refuse it.
+	// network's spacing. All tiles run where the coarse pass misses one of them, and, without
+	// a coarse pass, where that could not save what it costs: patches that are large against
+	// the image. Ensembles and cascades refuse it.
 	ROI []int
 
 	// MaxMemory, unless 0, bounds the peak resident size of the process in bytes, as far

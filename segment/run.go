@@ -126,7 +126,8 @@ const (
 	coarseMargin  = 15
 )
 
-// coarse finds where the wanted labels can be. nil: anywhere.
+// coarse finds where the wanted labels can be. nil: anywhere, also where the pass would run
+// as many tiles as it could save: it leaves at least those that touch one voxel.
 func (c *call) coarse(image, previous *volume.Volume, grid *preprocess.Case, a *area) (*preprocess.Mask, error) {
 	p := c.part
 	config := p.preprocess
@@ -150,10 +151,19 @@ func (c *call) coarse(image, previous *volume.Volume, grid *preprocess.Case, a *
 	defer labels.Free()
 	w := &window{task: c.task(low), grid: low, method: resample.Method{Function: resample.NoResampling}, to: low.To, rows: [2]int{0, low.Shape[1]},
 		target: resample.Target{Labels: labels, View: labels.Full(), Regions: p.regions, Head: p.head}}
+	fine := c.task(grid)
 	w.task.Step, w.task.Mirror = coarseStep, nil
 	w.task.Tile = func(int, int) error { return c.cancelled() }
 	if !a.whole(grid.View) {
 		w.task.Wanted = a.wanted(grid.View, low.Shape, 1)
+		fine.Wanted = a.wanted(grid.View, grid.Shape, p.reach())
+	}
+	_, cost := w.task.Tiles()
+	_, all := fine.Tiles()
+	flips := float64(int(1) << len(fine.Mirror))
+	if float64(cost)+fine.Coverage()*flips >= float64(all)*flips {
+		c.note("a coarse pass of %d tiles could not save as many of %d: all tiles run", cost, all)
+		return nil, nil
 	}
 	tiles, err := w.run(c)
 	if err != nil {

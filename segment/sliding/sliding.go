@@ -139,6 +139,20 @@ func (t *Task) Tiles() (all, wanted int) {
 	return all, wanted
 }
 
+// Coverage returns how many tiles touch a voxel of the image, on average.
+func (t *Task) Coverage() float64 {
+	n := 1.0
+	for _, a := range t.axes() {
+		in := 0
+		for _, p := range a.positions {
+			_, _, count := a.inside(p)
+			in += count
+		}
+		n *= float64(in) / float64(a.n)
+	}
+	return n
+}
+
 func (t *Task) axes() [3]axis { return [3]axis{t.axis(0), t.axis(1), t.axis(2)} }
 
 func (t *Task) axis(i int) axis {

@@ -34,6 +34,7 @@ type commands struct {
 	Preprocess  preprocessCommand  `cmd:"" help:"Prepare a dataset's cases for training."`
 	Train       trainCommand       `cmd:"" help:"Train a network."`
 	PseudoLabel pseudoLabelCommand `cmd:"" help:"Label images with a teacher, and score how far it can be trusted."`
+	Student     studentCommand     `cmd:"" help:"Train a small network with a teacher's help: labelled and unlabelled images in, one bundle out."`
 	Export      exportCommand      `cmd:"" help:"Make a bundle, or a results folder for nnU-Net, of a training."`
 	Devices     devicesCommand     `cmd:"" help:"List the devices that networks can run on."`
 	Phantom     phantomCommand     `cmd:"" help:"Make synthetic abdominal CTs with their labels."`

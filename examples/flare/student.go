@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/libflare/libflare/segment/student"
 )
@@ -74,9 +73,5 @@ func (c *studentCommand) Run(ctx context.Context, d *display) error {
 		d.line("%s: mean Dice %.4f, %.2f s for a case, %d passes for a tile", m.Name, m.Mean, m.Seconds, m.Passes)
 	}
 	d.line("%s", results.Bundle)
-	if n := len(results.Skipped); n > 0 {
-		first := results.Skipped[0]
-		return fmt.Errorf("%d unlabelled cases could not be read and were left out, the first: %s (%s)", n, first.Case, first.Reason)
-	}
-	return nil
+	return results.Err()
 }

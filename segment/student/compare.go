@@ -24,8 +24,13 @@ type Results struct {
 	Models  []ModelResult `json:"models"` // on the test cases; none without
 	Skipped []Skipped     `json:"skipped"`
 
-	labels string // digest of the last round's
+	labels     string // digest of the last round's
+	unlabelled int
 }
+
+// Err returns an error that lists the unlabelled cases that could not be read; nil if there
+// are none.
+func (r *Results) Err() error { return skippedError(r.Skipped, r.unlabelled) }
 
 // RoundResult is a round's pseudo-labels.
 type RoundResult struct {

@@ -156,6 +156,8 @@ func TestRunBadInput(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, r.Skipped, 1)
 		assert.Equal(t, "case_11", r.Skipped[0].Case)
+		assert.Equal(t, fault.Format, fault.KindOf(r.Err()))
+		assert.ErrorContains(t, r.Err(), "1 of 4 cases could not be read")
 		assert.Equal(t, []RoundResult{{Labelled: []string{"case_10", "case_12", "case_13"}, Kept: 3}}, r.Rounds)
 	}
 	d, err := nnunet.ReadDataset(filepath.Join(c.Run, "round_1", "dataset", "dataset.json"))

@@ -25,7 +25,7 @@ type LabelOptions struct {
 	Teacher  []string // bundles and results folders, whose folds work together
 	Images   string   // folder of images, with nnU-Net's _0000, _0001, ... where they have several channels
 	Out      string   // folder for labels and scores, made if need be
-	Previous string   // folder with the labels of an earlier round to compare with, or ""
+	Previous string   // folder with the labels of an earlier round to compare with where it has the case, or ""
 
 	NoMirror    bool    // leave out the mirror flips that the teacher was trained with
 	IgnoreBelow float64 // voxels where a smaller share of the folds agrees with all get the dataset's ignore label; 0: none
@@ -63,7 +63,7 @@ type Labels struct {
 type Skipped struct {
 	Case   string     `json:"case"`
 	Reason string     `json:"reason"`
-	Kind   fault.Kind `json:"-"`
+	Kind   fault.Kind `json:"kind"` // of the error, as the exit code
 }
 
 const joinedFile = "teacher.onnx"
@@ -185,8 +185,10 @@ func (l *labeller) one(ctx context.Context, teacher, path string) (r CaseResult,
 		return CaseResult{Err: err}, nil
 	}
 	if l.Previous != "" {
-		if s.Options.Previous, err = l.previousDigest(name); err != nil {
-			return CaseResult{Err: err}, nil
+		if file, missing := labelsOf(l.Previous, name); missing == nil { // else there is nothing to compare with
+			if s.Options.Previous, err = fileDigest(file); err != nil {
+				return CaseResult{Err: err}, nil
+			}
 		}
 	}
 	labels := filepath.Join(l.Out, name+imageio.Ending(path))
@@ -274,7 +276,7 @@ func (l *labeller) label(ctx context.Context, path, out string, s *Scores) error
 		return readable(fault.New(fault.KindOf(err), "%s: %w", path, err))
 	}
 	s.fill(d, agreement, labels)
-	if l.Previous != "" {
+	if s.Options.Previous != "" {
 		if err := l.compare(ctx, s, labels, ignore); err != nil {
 			return readable(err)
 		}
@@ -330,28 +332,20 @@ func ignoreUncertain(labels *volume.Volume, agreeing []uint8, least float64, fol
 	return n
 }
 
-// previousFile returns the labels of the previous round for a case.
-func (l *labeller) previousFile(name string) (string, error) {
+// labelsOf returns the file with the labels of a case.
+func labelsOf(folder, name string) (string, error) {
 	for _, ending := range []string{".nii.gz", ".nii"} {
-		file := filepath.Join(l.Previous, name+ending)
+		file := filepath.Join(folder, name+ending)
 		if _, err := os.Stat(file); err == nil {
 			return file, nil
 		}
 	}
-	return "", fault.New(fault.NotFound, "%s holds no labels of case %s (%s.nii.gz or .nii)", l.Previous, name, name)
-}
-
-func (l *labeller) previousDigest(name string) (string, error) {
-	file, err := l.previousFile(name)
-	if err != nil {
-		return "", err
-	}
-	return fileDigest(file)
+	return "", fault.New(fault.NotFound, "%s holds no labels of case %s (%s.nii.gz or .nii)", folder, name, name)
 }
 
 // compare fills in the Dice between the labels and those of the previous round.
 func (l *labeller) compare(ctx context.Context, s *Scores, labels *volume.Volume, ignore int) error {
-	file, err := l.previousFile(s.Case)
+	file, err := labelsOf(l.Previous, s.Case)
 	if err != nil {
 		return err
 	}
@@ -368,13 +362,15 @@ func (l *labeller) compare(ctx context.Context, s *Scores, labels *volume.Volume
 
 // Err returns an error that lists the skipped cases, of the kind of the first; nil if there
 // are none.
-func (l *Labels) Err() error {
-	if len(l.Skipped) == 0 {
+func (l *Labels) Err() error { return skippedError(l.Skipped, len(l.Skipped)+len(l.Scores)) }
+
+func skippedError(skipped []Skipped, of int) error {
+	if len(skipped) == 0 {
 		return nil
 	}
 	var list []string
-	for _, s := range l.Skipped {
+	for _, s := range skipped {
 		list = append(list, s.Case+" ("+s.Reason+")")
 	}
-	return fault.New(l.Skipped[0].Kind, "%d of %d cases were skipped: %s", len(list), len(list)+len(l.Scores), strings.Join(list, "; "))
+	return fault.New(skipped[0].Kind, "%d of %d cases could not be read and were left out: %s", len(list), of, strings.Join(list, "; "))
 }

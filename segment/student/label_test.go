@@ -344,7 +344,7 @@ func TestLabelBadInput(t *testing.T) {
 	assert.Equal(t, "case_01", l.Skipped[0].Case)
 	err = l.Err()
 	assert.Equal(t, fault.Format, fault.KindOf(err))
-	assert.ErrorContains(t, err, "1 of 3 cases were skipped: case_01")
+	assert.ErrorContains(t, err, "1 of 3 cases could not be read and were left out: case_01")
 	assert.NoFileExists(t, filepath.Join(o.Out, "case_01.nii.gz"))
 
 	for text, change := range map[string]func(*LabelOptions){

@@ -49,7 +49,7 @@ func Run(ctx context.Context, c Config, o RunOptions) (*Results, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	r := &runner{Config: c, RunOptions: o, ctx: ctx}
+	r := &runner{Config: c, RunOptions: o, ctx: ctx, results: Results{Skipped: []Skipped{}}}
 	if err := r.claim(); err != nil {
 		return nil, err
 	}
@@ -159,6 +159,7 @@ func (r *runner) open() (err error) {
 		}
 		r.test = append(r.test, testCase{name, path, label})
 	}
+	r.results.unlabelled = len(r.unlabelled)
 	r.unseen, err = identity(files)
 	return err
 }
@@ -183,17 +184,6 @@ func identity(files [][]string) (string, error) {
 		all = append(all, row)
 	}
 	return digest(all), nil
-}
-
-// labelsOf returns the file with the labels of a case.
-func labelsOf(folder, name string) (string, error) {
-	for _, ending := range []string{".nii.gz", ".nii"} {
-		file := filepath.Join(folder, name+ending)
-		if _, err := os.Stat(file); err == nil {
-			return file, nil
-		}
-	}
-	return "", fault.New(fault.NotFound, "%s holds no labels of case %s (%s.nii.gz or .nii)", folder, name, name)
 }
 
 // plan is what a network is trained by.

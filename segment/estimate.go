@@ -103,10 +103,9 @@ func (c *call) needs(g *volume.Geometry) (tiles int, memory int64, err error) {
 	tiles, _ = task.Tiles()
 	const float = 4 // bytes
 	plane := int64(shape[1]*shape[2]) * float
-	// Besides the window's planes: slices on their way to the grid, and two planes on their
-	// way to labels.
+	// Besides the window's planes: slices on their way to the grid, and work.
 	slices := min(int64(view.Shape[0]), int64(view.Shape[0])*24/int64(shape[0])+40)
-	memory = task.Memory() + (int64(p.inputs)*slices+2*int64(task.Accumulated())+int64(p.heads))*plane
+	memory = task.Memory() + (int64(p.inputs)*slices+int64(p.heads))*plane
 	if p.reach() > 1 { // all logits wait for the last plane
 		memory += int64(p.heads*shape[0])*plane + int64(view.Voxels())*(float+float+2)
 	}
@@ -148,7 +147,7 @@ func (c *call) secondsPerTile() (float64, error) {
 		}
 		return nil
 	}
-	task.Plane = func(int, func([]float32, int, int) error) error { return nil }
+	task.Plane = func(int, []float32, int) error { return nil }
 	task.Tile = func(int, int) error { return c.cancelled() }
 	best := 0.0
 	for try := range 2 {

@@ -41,7 +41,7 @@ func TestEstimateCountsTheTilesOfACall(t *testing.T) {
 
 // 64 million voxels: 2 bytes of the image and 1 of the labels. What lies between are
 // planes of 400 x 400 floats, as many however deep the image is: 64 slices being resampled,
-// 16 of the image, accumulators of 8 planes, 2 planes of logits and 1 of work, of 3 classes.
+// 16 of the image, accumulators of 9 planes and 1 of work, of 3 classes.
 func TestEstimateOfMemory(t *testing.T) {
 	m := open(t, tiny, OpenOptions{})
 	before := cmem.Live()
@@ -49,7 +49,7 @@ func TestEstimateOfMemory(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, before, cmem.Live(), "nothing is left")
 	arrays := e.Memory - residentMemory()
-	assert.InDelta(t, 64e6*3+400*400*4*(64+16+3*(8+2+1)), arrays, 4e6, "%+v", e)
+	assert.InDelta(t, 64e6*3+400*400*4*(64+16+3*(9+1)), arrays, 4e6, "%+v", e)
 }
 
 func TestEstimateOfAList(t *testing.T) {

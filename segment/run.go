@@ -64,7 +64,7 @@ func (c *call) window(task *sliding.Task, grid *preprocess.Case, method resample
 		return err
 	}
 	defer export.Close()
-	task.Plane = func(z int, fill func([]float32, int, int) error) error { return export.Plane(z, fill) }
+	task.Plane = export.Plane
 	return task.Run(c.ctx)
 }
 

@@ -88,7 +88,7 @@ func (l *Labels) row(w *worker, low, high, z, y int) {
 	c := kernel.Corner{
 		Low: l.planes[low], High: l.planes[high], Row: [2]int{y0 * l.low[2], y1 * l.low[2]},
 		Weight: [4]float32{(1 - wz) * (1 - wy), (1 - wz) * wy, wz * (1 - wy), wz * wy},
-		Stride: l.low[1] * l.low[2], Classes: l.channels,
+		Stride: l.stride, Classes: l.channels,
 	}
 	v := l.target.View
 	at := v.Offset + z*v.Stride[0] + y*v.Stride[1]

@@ -5,6 +5,7 @@ import (
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/internal/parallel"
 )
 
@@ -38,10 +39,10 @@ type Task struct {
 	Network         Network
 	Inputs, Outputs [][]float32
 
-	// Plane takes the finished planes in order; fill writes rows from to to (exclusive) of
-	// plane z of the logits, dst being Accumulated() x the plane. It is to be called once
-	// for each row, by several goroutines if wanted.
-	Plane func(z int, fill func(dst []float32, from, to int) error) error
+	// Plane takes the finished planes of the logits in order: those of the Accumulated()
+	// channels lie stride apart and are followed by kernel.Slack finite values. A plane stays
+	// as it is until the call for the next has returned.
+	Plane func(z int, logits []float32, stride int) error
 	Tile  func(done, all int) error // called after every tile that ran; an error ends the run
 }
 
@@ -113,8 +114,8 @@ func (t *Task) Memory() int64 {
 	return plane * (int64(t.Accumulated())*int64(axes[0].ring()) + int64(t.Channels)*int64(axes[0].imageRing()))
 }
 
-// ring is how many planes unfinished tiles touch at most.
-func (a *axis) ring() int { return min(a.tile, a.n) }
+// ring is how many planes unfinished tiles touch at most, and the one handed out last.
+func (a *axis) ring() int { return min(a.tile+1, a.n) }
 
 // imageRing is how many planes of the image are held.
 func (a *axis) imageRing() int { return min(max(a.tile, blockPlanes), a.n) }
@@ -146,8 +147,9 @@ type pass struct {
 
 // Run segments the image tile by tile, slowest axis first. Accumulators exist for
 // the planes that unfinished tiles touch: as many as a tile is deep; so do the image's
-// planes. A plane that no further tile touches is divided by its weights and handed to
-// Plane. The networks' outputs are averaged over folds and mirror flips, as nnU-Net
+// planes. Where tiles lie is known beforehand, and with it the weights' sums, so outputs are
+// accumulated divided by them, and a plane that no further tile touches is handed to Plane
+// as it is. The networks' outputs are averaged over folds and mirror flips, as nnU-Net
 // does.
 func (t *Task) Run(ctx context.Context) error {
 	r := &run{Task: t, axes: t.axes(), flips: flips(t.Mirror, 3-len(t.Patch))}
@@ -161,7 +163,7 @@ func (t *Task) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { cmem.Free(r.image) }()
-	if r.sums, err = cmem.AllocZero[float32](t.Accumulated() * z.ring() * plane); err != nil {
+	if r.sums, err = cmem.AllocZero[float32](t.Accumulated()*z.ring()*plane + kernel.Slack); err != nil {
 		return err
 	}
 	defer func() { cmem.Free(r.sums) }()
@@ -279,8 +281,7 @@ func (r *run) take(p pass) error {
 // end hands out the planes below next.
 func (r *run) end(next int) error {
 	for ; r.ended < next; r.ended++ {
-		plane := r.ended
-		if err := r.Plane(plane, func(dst []float32, from, to int) error { return r.finish(dst, plane, from, to) }); err != nil {
+		if err := r.handOver(r.ended); err != nil {
 			return err
 		}
 	}

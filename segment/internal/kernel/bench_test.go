@@ -187,15 +187,6 @@ func BenchmarkAccumulate(b *testing.B) {
 	}
 }
 
-// 32 planes of 14 classes.
-func BenchmarkFinish(b *testing.B) {
-	const classes, depth, n = 14, 32, 320
-	acc, dst, w := buffer(b, classes*depth*n*n), buffer(b, classes*n*n), noise(n)
-	moves(b, classes*depth, 3*4*classes*depth*n*n, 0, func(_, i int) {
-		Finish(dst[i%classes*n*n:], acc[i*n*n:], w, w)
-	})
-}
-
 // A plane of 14 and of 118 classes, as just written: in the second-level cache as blocks
 // of rows, as resample.Labels goes over it.
 func BenchmarkWinner(b *testing.B) {

@@ -48,12 +48,10 @@ typedef struct {
     /* dst (n1 x n0) = transpose of src (n0 x n1), both with row strides. */
     void (*transpose)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t n0, int64_t n1);
     /* dst[y][x] += weight * wy[y] * wx[x] * src[y][x]; a negative src_stride and reverse_x
-     * read the source mirrored (src then points at its first row in reading order). */
-    void (*accumulate)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t ny, int64_t nx,
-                       float weight, const float *wy, const float *wx, int32_t reverse_x);
-    /* dst[y][x] = acc[y][x] * wy[y] * wx[x]; acc = 0. Returns the number of values that
-     * are not finite. */
-    int64_t (*finish)(float *dst, float *acc, int64_t ny, int64_t nx, const float *wy, const float *wx);
+     * read the source mirrored (src then points at its first row in reading order). Returns
+     * the number of values of src that are not finite. */
+    int64_t (*accumulate)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t ny, int64_t nx,
+                          float weight, const float *wy, const float *wx, int32_t reverse_x);
     /* One output row of linearly resampled logits: the four rows around it, combined with
      * the weights w, then interpolated along x. rows[k] + c*class_stride is row k of class c;
      * low: n_low+1 floats of scratch. best: n_out floats of scratch. */

@@ -3,9 +3,8 @@ package kernel
 /*
 #include "kernel.h"
 
-static void k_accumulate(float *dst, int64_t ds, const float *src, int64_t ss, int64_t ny, int64_t nx, float weight,
-                         const float *wy, const float *wx, int32_t rev) { kernel_now.accumulate(dst, ds, src, ss, ny, nx, weight, wy, wx, rev); }
-static int64_t k_finish(float *dst, float *acc, int64_t ny, int64_t nx, const float *wy, const float *wx) { return kernel_now.finish(dst, acc, ny, nx, wy, wx); }
+static int64_t k_accumulate(float *dst, int64_t ds, const float *src, int64_t ss, int64_t ny, int64_t nx, float weight,
+                            const float *wy, const float *wx, int32_t rev) { return kernel_now.accumulate(dst, ds, src, ss, ny, nx, weight, wy, wx, rev); }
 */
 import "C"
 
@@ -17,8 +16,8 @@ type Window struct {
 }
 
 // Accumulate adds weight * wy[y] * wx[x] * src[w.Y+y][w.X+x] to dst[y][x], where src
-// is the unmirrored tile.
-func Accumulate(dst []float32, dstStride int, src []float32, w Window, weight float32, wy, wx []float32) {
+// is the unmirrored tile, and returns how many values of src are not finite.
+func Accumulate(dst []float32, dstStride int, src []float32, w Window, weight float32, wy, wx []float32) int {
 	ny, nx := len(wy), len(wx)
 	row, stride, column, reverse := w.Y, w.TileX, w.X, 0
 	if w.FlipY {
@@ -28,13 +27,6 @@ func Accumulate(dst []float32, dstStride int, src []float32, w Window, weight fl
 		column, reverse = w.TileX-w.X-nx, 1
 	}
 	_, _ = dst[(ny-1)*dstStride+nx-1], src[w.TileY*w.TileX-1]
-	C.k_accumulate(ptr(dst), C.int64_t(dstStride), ptr(src[row*w.TileX+column:]), C.int64_t(stride), C.int64_t(ny), C.int64_t(nx),
-		C.float(weight), ptr(wy), ptr(wx), C.int32_t(reverse))
-}
-
-// Finish writes acc[y][x] * wy[y] * wx[x] to dst, sets acc to zero, and returns how
-// many values are not finite.
-func Finish(dst, acc, wy, wx []float32) int {
-	_, _ = dst[len(wy)*len(wx)-1], acc[len(wy)*len(wx)-1]
-	return int(C.k_finish(ptr(dst), ptr(acc), C.int64_t(len(wy)), C.int64_t(len(wx)), ptr(wy), ptr(wx)))
+	return int(C.k_accumulate(ptr(dst), C.int64_t(dstStride), ptr(src[row*w.TileX+column:]), C.int64_t(stride), C.int64_t(ny), C.int64_t(nx),
+		C.float(weight), ptr(wy), ptr(wx), C.int32_t(reverse)))
 }

@@ -74,7 +74,7 @@ func (l *Labels) export() error {
 		})
 	}
 	l.eachRow(func(w *worker, i, at int) {
-		l.paint(at, w.whole, labels[i:i+l.out[2]])
+		l.paintWhole(w, at, labels[i:i+l.out[2]])
 		if l.target.Probabilities == nil {
 			return
 		}

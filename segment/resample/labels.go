@@ -44,10 +44,9 @@ type Labels struct {
 	wz, wy            []float32
 	target            Target
 	head              *kernel.Matrix
-	values            []uint16     // nil, or what to write for each label: 0 and the regions'
-	planes            [2][]float32 // the last two planes, where the caller has them
-	stride            int          // in them, from channel to channel
-	labels            [2][]uint16  // what their voxels would be labelled; nil where probabilities are asked for
+	values            []uint16      // nil, or what to write for each label: 0 and the regions'
+	planes            kernel.Planes // the last two, where the caller has them; their labels where those come first
+	band              int           // how many output rows a worker takes at a time
 	workers           []worker
 	next              int       // the next output plane
 	collected         []float32 // nil where planes suffice; classes x low
@@ -92,13 +91,14 @@ func (l *Labels) allocate() (err error) {
 			return err
 		}
 	}
-	for i := range l.labels {
+	for i := range l.planes.Labels {
 		if l.first() {
-			if l.labels[i], err = cmem.Alloc[uint16](n); err != nil {
+			if l.planes.Labels[i], err = cmem.Alloc[uint16](n); err != nil {
 				return err
 			}
 		}
 	}
+	l.planes.Channels, l.band = l.channels, min(max(l.out[1]/(4*l.threads), 1), 16)
 	for range l.threads {
 		l.workers = append(l.workers, l.newWorker())
 	}
@@ -113,9 +113,9 @@ func (l *Labels) first() bool { return l.collected == nil && l.target.Probabilit
 func (l *Labels) Close() {
 	cmem.Free(l.collected)
 	l.collected = nil
-	for i := range l.labels {
-		cmem.Free(l.labels[i])
-		l.labels[i] = nil
+	for i, labels := range l.planes.Labels {
+		cmem.Free(labels)
+		l.planes.Labels[i] = nil
 	}
 }
 
@@ -130,32 +130,19 @@ func (l *Labels) Plane(z int, plane []float32, stride int) error {
 	if l.collected != nil {
 		return l.collect(z, plane, stride)
 	}
-	high := z % 2
-	l.planes[high], l.stride = plane, stride
-	if l.first() {
-		l.blocks(func(w *worker, at, n int) { l.judge(w, l.labels[high][at:], plane[at:], stride, n) })
+	l.planes.Logits[z%2], l.planes.Stride = plane, stride
+	if labels := l.planes.Labels[z%2]; l.first() {
+		l.blocks(func(w *worker, at, n int) { l.judge(w, labels[at:], plane[at:], stride, n) })
 	}
 	first := l.next
 	for l.next < l.out[0] && l.upper(l.next) <= z {
 		l.next++
 	}
-	// Rows that lie between the same low-resolution rows come one after the other.
-	rows := min(max(l.out[1]/(4*l.threads), 1), 16)
-	return parallel.For((l.out[1]+rows-1)/rows, l.threads, func(worker, i int) error {
-		w := &l.workers[worker]
-		w.between = nil // the plane is new
-		for y := i * rows; y < min((i+1)*rows, l.out[1]); y++ {
-			for zo := first; zo < l.next; zo++ {
-				a, b := 1-high, high
-				if int(l.z0[zo]) == z {
-					a = high
-				} else if l.wz[zo] == 0 {
-					b = a
-				}
-				l.row(w, a, b, zo, y)
-			}
-		}
-		l.flush(w)
+	if first == l.next {
+		return nil
+	}
+	return parallel.For((l.out[1]+l.band-1)/l.band, l.threads, func(worker, i int) error {
+		l.write(&l.workers[worker], first, l.next, i*l.band, min((i+1)*l.band, l.out[1]))
 		return nil
 	})
 }

@@ -12,8 +12,7 @@ typedef float SET(floats) __attribute__((vector_size(VECTOR), aligned(4), may_al
 
 const kernels SET(kernels) = {
     SET(load),   SET(scan),    SET(extremes), SET(clip), SET(cubic),  SET(transpose), SET(accumulate), 
-    SET(argmax), SET(regions), SET(logits),   SET(winner), SET(last), SET(settle),    SET(sample),     SET(paint),
-    SET(product),
+    SET(logits), SET(winner), SET(last),     SET(settle), SET(sample), SET(paint),     SET(product),
 };
 
 #undef SET

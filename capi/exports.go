@@ -57,6 +57,8 @@ func flareGoOpen(text **C.char, out *C.uint64_t, path *C.char, o *C.flare_open_o
 			Runtime:    C.GoString(o.runtime),
 			Mode:       C.GoString(o.mode),
 			CacheDir:   C.GoString(o.cache_dir),
+			ReadAhead:  C.GoString(o.read_ahead),
+			GPUMemory:  int64(o.gpu_memory_limit),
 		})
 		if err != nil {
 			return err

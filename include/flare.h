@@ -143,9 +143,16 @@ typedef struct flare_open_options {
     const char *cache_dir;   /* NULL, or a folder, made if need be, that keeps prepared
                               * networks for later opening; processes may share it, and what
                               * is unusable in it is ignored                               */
+    const char *read_ahead;  /* NULL, or the file that the first flare_segment_file will be
+                              * called with: it is read while the network is prepared, and
+                              * kept until then. It changes no result; lists do not use it */
+    int64_t     gpu_memory_limit; /* 0, or a bound in bytes on the memory that "cuda" takes on
+                              * the GPU for the network and its values (CUDA itself needs some
+                              * hundred MB besides); what does not fit fails with
+                              * FLARE_ERR_MEMORY. Other devices ignore it                  */
 } flare_open_options;
 
-#define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define FLARE_OPEN_OPTIONS_INIT { sizeof(flare_open_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 FLARE_API void flare_open_options_init(flare_open_options *options, size_t struct_size);
 
 /* Opens a bundle (.onnx made by flare_convert), an nnU-Net v2 results folder (with
@@ -233,9 +240,13 @@ typedef struct flare_segment_options {
                                            * according to a coarse pass; where it misses one of
                                            * them, all tiles run                            */
     size_t            roi_count;          /* at most 65536                                  */
-    int64_t           max_memory_bytes;   /* 0, or a bound on the process's resident size: what
-                                           * is foreseen to need more fails before it begins
-                                           * with FLARE_ERR_MEMORY and the number needed    */
+    int64_t           max_memory_bytes;   /* 0, or a bound on the process's resident size, as
+                                           * far as it can be foreseen once the image is read.
+                                           * What would need more is segmented in strips, with
+                                           * the same labels and up to about 3 times the tiles
+                                           * (the statistics' notes tell); what would need more
+                                           * even so fails before the network runs, with
+                                           * FLARE_ERR_MEMORY and the number of bytes needed */
 } flare_segment_options;
 
 #define FLARE_SEGMENT_OPTIONS_INIT { sizeof(flare_segment_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
@@ -273,9 +284,9 @@ FLARE_API flare_status flare_cancel(flare_model *model);
  *    "write": s, "total": s}, "tiles": n, "tiles_skipped": n, "peak_memory_bytes": n,
  *    "device": "openvino", "precision": "fp32", "threads": n, "mode": "exact", "body": 1,
  *    "notes": []}
- * tiles ran, tiles_skipped were left out; precision is fp32, bf16 or fp16; body is the fraction
- * of the image that fast mode took for the patient; notes say in words what mode, box and
- * region of interest led to.
+ * tiles ran (those on the border of two strips twice), tiles_skipped were left out; precision is fp32, bf16 or fp16; body is the fraction
+ * of the image that fast mode took for the patient; notes say in words what mode, box,
+ * region of interest and memory bound led to.
  * total is the whole call; open is the time flare_model_open took (not part of total);
  * peak_memory_bytes is the peak resident size of the process. Before the first such call
  * all but open, device, precision and threads is 0 (of a list device is "" then). */

@@ -27,6 +27,16 @@ func (a *area) whole(view volume.View) bool {
 	return len(a.masks) == 0 && a.values == nil && a.lo == [3]int{} && a.hi == view.Shape
 }
 
+// rows returns the rows of the view, along its middle axis, that the area has voxels in.
+func (a *area) rows() [2]int { return [2]int{a.lo[1], a.hi[1]} }
+
+// within returns the part of the area in some rows.
+func (a *area) within(rows [2]int) *area {
+	part := *a
+	part.lo[1], part.hi[1] = max(a.lo[1], rows[0]), min(a.hi[1], rows[1])
+	return &part
+}
+
 // intersect narrows the area to a box of the image's voxels (x, y, z).
 func (a *area) intersect(box Box, view volume.View, size [3]int) error {
 	if box == (Box{}) {

@@ -56,11 +56,16 @@ func Convert(ctx context.Context, out string, o ConvertOptions) error {
 		return err
 	}
 	defer done()
-	if _, err := recipeOf(model, o.Folder+o.ONNX); err != nil {
-		return err
-	}
 	if ctx.Err() != nil {
 		return cancelled(ctx)
+	}
+	return writeBundle(out, model, o.Folder+o.ONNX)
+}
+
+// writeBundle checks a model that was made of from and writes it: whole or not at all.
+func writeBundle(out string, model *onnx.Model, from string) error {
+	if _, err := recipeOf(model, from); err != nil {
+		return err
 	}
 	data, err := marshal(model)
 	if err != nil {

@@ -38,7 +38,8 @@ type call struct {
 	session   *engine.Session
 	device    string // of the session, also after it was closed
 	precision string // likewise
-	threads   int
+	threads   int    // that the call's own loops may use
+	allowed   int    // threads, of the session
 
 	start, last time.Time
 	current     int
@@ -108,7 +109,11 @@ func (c *call) tell(phase string, fraction float64) {
 
 // use makes p, on its session, the network that runs: number i of n.
 func (c *call) use(p *part, session *engine.Session, i, n int) {
-	c.part, c.session, c.device, c.precision, c.threads = p, session, session.Device, session.Precision, session.Threads
+	c.part, c.session, c.device, c.precision = p, session, session.Device, session.Precision
+	c.allowed, c.threads = session.Threads, session.Threads
+	if len(session.Inputs) > 1 {
+		c.threads = max(1, c.threads-1) // one waits for the device meanwhile
+	}
 	c.from, c.share, c.done = float64(i)/float64(n), 1/float64(n), 0
 }
 
@@ -160,7 +165,7 @@ func (c *call) stats() Stats {
 			Open: c.model.seconds, Read: c.seconds[phaseRead], Preprocess: c.seconds[phasePreprocess], Network: c.seconds[phaseNetwork],
 			Export: c.seconds[phaseExport], Write: c.seconds[phaseWrite], Total: now.Sub(c.start).Seconds(),
 		},
-		Tiles: c.tiles, Skipped: c.skipped, PeakMemory: peakMemory(), Device: c.device, Precision: c.precision, Threads: c.threads,
+		Tiles: c.tiles, Skipped: c.skipped, PeakMemory: peakMemory(), Device: c.device, Precision: c.precision, Threads: c.allowed,
 		Mode: c.model.Mode(), Body: c.body, Notes: c.notes,
 	}
 }

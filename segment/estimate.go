@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/preprocess"
+	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/volume"
 )
 
@@ -91,44 +91,20 @@ func (c *call) estimate(g volume.Geometry) (e Estimate, err error) {
 // the arrays between image and labels.
 func (c *call) needs(g *volume.Geometry) (tiles int, memory int64, err error) {
 	p := c.part
-	view, from, to, err := p.preprocess.Grid(g)
+	grid := &preprocess.Case{}
+	if grid.View, grid.From, grid.To, err = p.preprocess.Grid(g); err != nil {
+		return 0, 0, err
+	}
+	if grid.Shape, err = p.preprocess.Image.Shape(grid.View.Shape, grid.From, grid.To); err != nil {
+		return 0, 0, err
+	}
+	w := &window{task: c.task(grid), grid: grid, method: p.exportMethod, to: grid.From, rows: wholeArea(grid.View).rows(),
+		target: resample.Target{View: grid.View, Head: p.head}}
+	strips, _, err := w.cut(c, 1)
 	if err != nil {
 		return 0, 0, err
 	}
-	shape, err := p.preprocess.Image.Shape(view.Shape, from, to)
-	if err != nil {
-		return 0, 0, err
-	}
-	task := c.task(&preprocess.Case{Shape: shape})
-	tiles, _ = task.Tiles()
-	const float = 4 // bytes
-	plane := int64(shape[1]*shape[2]) * float
-	// Besides the window's planes: slices on their way to the grid, and work.
-	slices := min(int64(view.Shape[0]), int64(view.Shape[0])*24/int64(shape[0])+40)
-	memory = task.Memory() + (int64(p.inputs)*slices+int64(p.heads))*plane
-	if p.reach() > 1 { // all logits wait for the last plane
-		memory += int64(p.heads*shape[0])*plane + int64(view.Voxels())*(float+float+2)
-	}
-	return tiles, residentMemory() + memory, nil
-}
-
-// bound refuses a call on an image that would need more than Options.MaxMemory.
-func (c *call) bound(image *volume.Volume) error {
-	if c.options.MaxMemory == 0 {
-		return nil
-	}
-	// The runtime makes a network's own buffers when it first runs.
-	if err := c.session.Run(c.ctx, 0, 0); err != nil {
-		return err
-	}
-	_, need, err := c.needs(&image.Geometry)
-	if err != nil {
-		return err
-	}
-	if need > c.options.MaxMemory {
-		return fault.New(fault.Memory, "segmenting needs %d bytes, more than the bound of %d bytes", need, c.options.MaxMemory)
-	}
-	return nil
+	return strips[0].tiles, residentMemory() + strips[0].memory, nil
 }
 
 // secondsPerTile measures a tile of zeros with all folds. The first may be slower, as

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/libflare/libflare/segment/engine"
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/npy"
@@ -52,6 +53,23 @@ func open(t testing.TB, path string, o OpenOptions) *Model {
 	m, err := Open(context.Background(), path, o)
 	require.NoError(t, err)
 	t.Cleanup(m.Close)
+	return m
+}
+
+// openSlots opens a model of one network with so many slots, whatever there would be for
+// the device and the number of threads.
+func openSlots(t testing.TB, path string, o OpenOptions, slots int) *Model {
+	t.Helper()
+	m := open(t, path, o)
+	_, n, err := load(path, m.parts[0].options)
+	require.NoError(t, err)
+	defer n.free()
+	session, err := engine.Open(n.list, engine.Options{Device: o.Device, Threads: o.Threads, Runtime: m.parts[0].options.Runtime,
+		Fast: o.fast(), Slots: slots})
+	require.NoError(t, err)
+	require.Len(t, session.Inputs, slots)
+	m.session.Close()
+	m.session = session
 	return m
 }
 
@@ -190,10 +208,11 @@ func TestIntermediatesAgreeWithNNUNet(t *testing.T) {
 	want, shape, err := npy.Read(testenv.Data(t, "nnunet_golden", "hippocampus", "hippocampus_024_preprocessed.npy"))
 	require.NoError(t, err)
 	m := open(t, testenv.Data(t, "nnunet_golden", "hippocampus", "model"), OpenOptions{})
-	grid, err := preprocess.Open(t.Context(), image.Volume, nil, m.parts[0].preprocess, 2)
+	grid, err := preprocess.Open(image.Volume, nil, m.parts[0].preprocess, 2)
 	require.NoError(t, err)
 	defer grid.Close()
 	require.Equal(t, shape[1:], grid.Shape[:])
+	require.NoError(t, grid.Begin(t.Context(), 0, shape[2]))
 	data, plane := make([]float32, len(want)), shape[2]*shape[3]
 	require.NoError(t, grid.Next(t.Context(), shape[1], func(_, z int) []float32 { return data[z*plane : (z+1)*plane] }))
 	for i := range want {

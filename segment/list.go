@@ -237,7 +237,7 @@ func (k *listModel) from(values []uint16) (own []uint16) {
 // that the list was checked with.
 func (c *call) with(i int, body func() error) error {
 	p := c.model.parts[i]
-	r, session, err := p.open(c.ctx)
+	r, session, err := p.open(c.ctx, nil)
 	if err != nil {
 		return err
 	}

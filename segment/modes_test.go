@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/libflare/libflare/segment/engine"
 	"github.com/libflare/libflare/segment/evaluate"
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/cmem"
@@ -32,40 +33,67 @@ func TestFastIsCloseToExact(t *testing.T) {
 		image, err := imageio.Read(t.Context(), testenv.Data(t, "nnunet_golden", name))
 		require.NoError(t, err)
 		defer image.Free()
-		want, got := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
-		stats, err := exact.Segment(t.Context(), image.Volume, want, Options{})
-		require.NoError(t, err)
-		assert.Equal(t, "exact", stats.Mode)
-		assert.Equal(t, "fp32", stats.Precision)
-		assert.Equal(t, 1.0, stats.Body)
-		stats, err = fast.Segment(t.Context(), image.Volume, got, Options{})
-		require.NoError(t, err)
-		t.Logf("%s: %+v", name, stats)
-		assert.Equal(t, "fast", stats.Mode)
+		stats := isClose(t, exact, fast, image.Volume)
 		assert.NotEmpty(t, stats.Notes)
 		assert.Greater(t, stats.Body, 0.1)
-
-		overlaps, err := evaluate.Dice(got, want, 14)
-		require.NoError(t, err)
-		ml := image.Spacing[0] * image.Spacing[1] * image.Spacing[2] / 1000
-		large, sum := 0, 0.0
-		for i, o := range overlaps[1:] {
-			n := 0
-			for _, v := range want.Data {
-				if int(v) == i+1 {
-					n++
-				}
-			}
-			if float64(n)*ml < 1 {
-				continue
-			}
-			large, sum = large+1, sum+o.DSC
-			t.Logf("organ %d: Dice %.4f", i+1, o.DSC)
-			assert.GreaterOrEqual(t, o.DSC, fastOrgan, "%s: organ %d", name, i+1)
-		}
-		require.Greater(t, large, 3)
-		assert.GreaterOrEqual(t, sum/float64(large), fastMean, name)
 	}
+}
+
+// What a CUDA device does in fast mode, on a processor: a graph of float16 whose logits
+// come in float16, here into one and into two slots.
+func TestFloat16IsCloseToExact(t *testing.T) {
+	defer engine.HalfOn(engine.ORT)()
+	image, reference, err := phantom.Generate(phantom.Sample(5, 0, phantom.Small))
+	require.NoError(t, err)
+	defer image.Free()
+	defer reference.Free()
+	bundle := filepath.Join("..", "examples", "demo", "flare13_phantom.onnx")
+	exact := open(t, bundle, OpenOptions{Threads: 2})
+	for slots := 1; slots <= 2; slots++ {
+		fast := openSlots(t, bundle, OpenOptions{Device: "ort", Threads: 2, Mode: "fast"}, slots)
+		stats := isClose(t, exact, fast, image)
+		assert.Equal(t, "fp16", stats.Precision)
+		assert.Equal(t, 2, stats.Threads)
+		assert.Greater(t, stats.Seconds.Export, 0.0)
+		assert.Less(t, stats.Seconds.Export, stats.Seconds.Network/2, "waiting is not exporting")
+	}
+}
+
+// isClose compares a fast model's labels with an exact one's.
+func isClose(t *testing.T, exact, fast *Model, image *volume.Volume) Stats {
+	t.Helper()
+	want, got := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
+	stats, err := exact.Segment(t.Context(), image, want, Options{})
+	require.NoError(t, err)
+	assert.Equal(t, "exact", stats.Mode)
+	assert.Equal(t, "fp32", stats.Precision)
+	assert.Equal(t, 1.0, stats.Body)
+	stats, err = fast.Segment(t.Context(), image, got, Options{})
+	require.NoError(t, err)
+	t.Logf("%+v", stats)
+	assert.Equal(t, "fast", stats.Mode)
+
+	overlaps, err := evaluate.Dice(got, want, 14)
+	require.NoError(t, err)
+	ml := image.Spacing[0] * image.Spacing[1] * image.Spacing[2] / 1000
+	large, sum := 0, 0.0
+	for i, o := range overlaps[1:] {
+		n := 0
+		for _, v := range want.Data {
+			if int(v) == i+1 {
+				n++
+			}
+		}
+		if float64(n)*ml < 1 {
+			continue
+		}
+		large, sum = large+1, sum+o.DSC
+		t.Logf("organ %d: Dice %.4f", i+1, o.DSC)
+		assert.GreaterOrEqual(t, o.DSC, fastOrgan, "organ %d", i+1)
+	}
+	require.Greater(t, large, 3)
+	assert.GreaterOrEqual(t, sum/float64(large), fastMean)
+	return stats
 }
 
 // Inside a box the labels are those of the whole image; outside there are none.
@@ -173,10 +201,52 @@ func TestRegionOfInterest(t *testing.T) {
 	}
 }
 
+// Where the image is hardly more than a patch no coarse pass runs, and the labels are those
+// of the whole image.
+func TestRegionOfInterestInOneTile(t *testing.T) {
+	m := open(t, filepath.Join("..", "examples", "demo", "flare13_phantom.onnx"), OpenOptions{Threads: 2})
+	all, reference, err := phantom.Generate(phantom.Sample(5, 0, phantom.Small))
+	require.NoError(t, err)
+	defer all.Free()
+	defer reference.Free()
+	some := all.Geometry
+	some.Size[2] = 20
+	plane := some.Size[0] * some.Size[1]
+	image, err := volume.Wrap(some, 1, volume.Int16, all.Data[2*plane*40:2*plane*60])
+	require.NoError(t, err)
+	whole, part := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
+	before, err := m.Segment(t.Context(), image, whole, Options{})
+	require.NoError(t, err)
+	stats, err := m.Segment(t.Context(), image, part, Options{ROI: []int{1}})
+	require.NoError(t, err)
+	assert.Equal(t, before.Tiles, stats.Tiles)
+	require.Len(t, stats.Notes, 1)
+	assert.Contains(t, stats.Notes[0], "could not save as many")
+	n := 0
+	for i, v := range whole.Data {
+		if v != 1 {
+			v = 0
+		} else {
+			n++
+		}
+		require.Equal(t, v, part.Data[i])
+	}
+	assert.Positive(t, n)
+}
+
 func TestModesThatDoNotExist(t *testing.T) {
 	_, err := Open(context.Background(), tiny, OpenOptions{Mode: "nonsense", Runtime: testenv.Runtime(t)})
 	assert.Equal(t, ErrArgument, KindOf(err))
 	assert.ErrorContains(t, err, `mode "nonsense" is not one of exact, fast`)
+}
+
+// A bound on the GPU's memory is nothing to a processor; engine's tests say what it is to
+// CUDA.
+func TestGPUMemory(t *testing.T) {
+	open(t, tiny, OpenOptions{Device: "cpu", GPUMemory: 1})
+	_, err := Open(context.Background(), tiny, OpenOptions{GPUMemory: -1, Runtime: testenv.Runtime(t)})
+	assert.Equal(t, ErrArgument, KindOf(err))
+	assert.ErrorContains(t, err, "a bound of -1 bytes on the GPU's memory")
 }
 
 // Every allocation of a call fails once: the error says so, all memory is given back, and
@@ -222,4 +292,14 @@ func TestMaxMemory(t *testing.T) {
 	assert.NoError(t, err)
 	_, err = m.Segment(t.Context(), image, labels, Options{MaxMemory: -1})
 	assert.Equal(t, ErrArgument, KindOf(err))
+
+	// Splines from logits to labels look at all logits: no strips.
+	const order = `"resampling_fn_probabilities_kwargs":{"is_seg":false,"order":`
+	m = open(t, copyFolder(t, tiny, "plans.json", order+"1", order+"3"), OpenOptions{})
+	g := geometry(200, 200, 100)
+	g.Spacing[2] = 1.5
+	image, labels = noiseImage(t, g, 1), newLabels(t, g)
+	_, err = m.Segment(t.Context(), image, labels, Options{MaxMemory: 10 << 20})
+	assert.Equal(t, ErrMemory, KindOf(err))
+	assert.ErrorContains(t, err, "bytes at least (the model's splines from logits to labels need all logits at once), more")
 }

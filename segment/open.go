@@ -32,7 +32,7 @@ func read(path string, o OpenOptions) (*recipe, *onnx.Model, func(), error) {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, nil, nil, fileError(path, err)
+		return nil, nil, nil, fault.File(path, err)
 	}
 	var model *onnx.Model
 	done := func() {}
@@ -179,7 +179,7 @@ func readFile(path string) ([]byte, error) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fileError(path, err)
+		return nil, fault.File(path, err)
 	}
 	return data, nil
 }
@@ -190,7 +190,7 @@ func regular(path string, limit int64) (int64, error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return 0, fileError(path, err)
+		return 0, fault.File(path, err)
 	case !info.Mode().IsRegular():
 		return 0, fault.New(fault.IO, "%s: not a regular file (%s)", path, info.Mode().Type())
 	case info.Size() == 0 || info.Size() >= limit:
@@ -207,7 +207,7 @@ func readLarge(path string) ([]byte, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fileError(path, err)
+		return nil, fault.File(path, err)
 	}
 	defer f.Close()
 	data, err := cmem.Alloc[byte](int(size))
@@ -216,19 +216,7 @@ func readLarge(path string) ([]byte, error) {
 	}
 	if _, err := io.ReadFull(f, data); err != nil {
 		cmem.Free(data)
-		return nil, fileError(path, err)
+		return nil, fault.File(path, err)
 	}
 	return data, nil
-}
-
-// fileError gives an operating system's error its kind; the path is in it or added.
-func fileError(path string, err error) error {
-	kind := fault.IO
-	if os.IsNotExist(err) {
-		kind = fault.NotFound
-	}
-	if strings.Contains(err.Error(), path) {
-		return fault.New(kind, "%w", err)
-	}
-	return fault.New(kind, "%s: %w", path, err)
 }

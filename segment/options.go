@@ -51,6 +51,17 @@ type OpenOptions struct {
 	// CacheDir is "" or a folder, made if need be, in which compiled networks are kept for
 	// later opening. Several processes may use one; what is unusable in it is ignored.
 	CacheDir string
+
+	// ReadAhead is "" or the file that the first SegmentFile will be called with: it is
+	// read while the network is prepared, and kept until that call or Close. It changes no
+	// result: other files, or one that changed meanwhile, are read when they are called
+	// for. Lists do not use it.
+	ReadAhead string
+
+	// GPUMemory, unless 0, bounds in bytes what the device "cuda" takes of the GPU's memory
+	// for the network and its values; CUDA itself needs some hundred MB besides. A network
+	// that does not fit fails with ErrMemory. Other devices ignore it.
+	GPUMemory int64
 }
 
 const (
@@ -64,6 +75,9 @@ func (o *OpenOptions) fast() bool { return o.Mode == modeFast }
 func (o *OpenOptions) check() error {
 	if o.Mode != "" && o.Mode != modeExact && o.Mode != modeFast {
 		return fault.New(fault.Argument, "mode %q is not one of exact, fast", o.Mode)
+	}
+	if o.GPUMemory < 0 {
+		return fault.New(fault.Argument, "a bound of %d bytes on the GPU's memory: expected 0 (none) or more", o.GPUMemory)
 	}
 	return nil
 }
@@ -91,14 +105,18 @@ type Options struct {
 
 	// ROI, unless empty, names label values: only they are written, and only tiles run that
 	// can contain them according to a coarse pass over the image at 1.4 times the
-	// network's spacing. Where the coarse pass misses one of them all tiles run. Ensembles
-	// and cascades refuse it.
+	// network's spacing. All tiles run where the coarse pass misses one of them, and, without
+	// a coarse pass, where that could not save what it costs: patches that are large against
+	// the image. Ensembles and cascades refuse it.
 	ROI []int
 
 	// MaxMemory, unless 0, bounds the peak resident size of the process in bytes, as far
-	// as it can be foreseen: a call that would need more fails before it begins, with the
-	// number needed.
+	// as it can be foreseen once the image is read. A call that would need more segments the
+	// image in strips, one after the other: the labels are the same, but tiles over a border
+	// run for both strips, so that the network takes up to about three times as long (Stats.Notes tell).
+	// A call that would need more even so fails before the network runs, with the number needed.
 	MaxMemory int64
+	strips    int // tests ask for so many
 
 	// Progress is nil or told the phase (read, preprocess, network, export, write)
 	// and the fraction of the whole that is done; at most 20 times a second, never
@@ -112,7 +130,7 @@ type Box struct{ Lo, Hi [3]int }
 // Stats is what a call cost.
 type Stats struct {
 	Seconds    Seconds `json:"seconds"`
-	Tiles      int     `json:"tiles"` // that ran, those of a coarse pass included
+	Tiles      int     `json:"tiles"` // that ran, those of a coarse pass included; those that ran for two strips count twice
 	Skipped    int     `json:"tiles_skipped"`
 	PeakMemory int64   `json:"peak_memory_bytes"` // peak resident size of the process
 	Device     string  `json:"device"`
@@ -121,11 +139,12 @@ type Stats struct {
 	Mode       string  `json:"mode"`
 	Body       float64 `json:"body"` // fraction of the image that the body mask covers; 1 where none was made
 
-	Notes []string `json:"notes"` // what the mode, box or region of interest led to, in words
+	Notes []string `json:"notes"` // what the mode, box, region of interest or memory bound led to, in words
 }
 
 // Seconds is wall-clock time by phase. Network is the time inside the network;
-// Export is everything from its logits to the label map.
+// Export is everything from its logits to the label map. On a GPU the network runs beside
+// the rest, so that the phases add up to more than Total.
 type Seconds struct {
 	Open       float64 `json:"open"` // of Open; not part of Total
 	Read       float64 `json:"read"`

@@ -86,13 +86,10 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 	}
 	r.inputs, r.heads, r.features = channels, heads, heads
 	r.parameters = model.Graph.Parameters("") / int64(len(r.folds))
-	r.exportMethod = method(r.configuration.Probabilities)
-	r.preprocess = preprocess.Config{
-		Orientation: meta(metaOrientation), Transpose: r.plans.TransposeForward, Spacing: r.configuration.Spacing,
-		Image: method(r.configuration.Data), Seg: method(r.configuration.Seg),
-	}
-	if strings.HasSuffix(r.plans.ImageReaderWriter, "WithReorient") && r.preprocess.Orientation == "" {
-		r.preprocess.Orientation = "RAS" // what nnU-Net's two such readers turn images to
+	r.exportMethod = preprocess.Method(r.configuration.Probabilities)
+	r.preprocess = preprocess.Of(r.plans, r.configuration)
+	if o := meta(metaOrientation); o != "" {
+		r.preprocess.Orientation = o
 	}
 	if r.configuration.PreviousStage != "" {
 		for _, v := range r.dataset.Values() {
@@ -108,11 +105,6 @@ func recipeOf(model *onnx.Model, path string) (*recipe, error) {
 		if err := volume.CheckOrientation(r.preprocess.Orientation); err != nil {
 			return nil, fault.New(fault.Format, "%s: %w", path, err)
 		}
-	}
-	for i, scheme := range r.configuration.Normalization {
-		p := r.plans.Intensity[i]
-		r.preprocess.Channels = append(r.preprocess.Channels, preprocess.Normalization{
-			Scheme: preprocess.Scheme(scheme), Mask: r.configuration.UseMask[i], Lower: p.Percentile005, Upper: p.Percentile995, Mean: p.Mean, StdDev: p.Std})
 	}
 	if text := meta(metaPostprocessing); text != "" {
 		if r.steps, err = postprocess.Unmarshal(text); err != nil {
@@ -175,10 +167,4 @@ func (r *recipe) labels() []Label {
 		}
 	}
 	return labels
-}
-
-// method turns the plans' resampling into the room's.
-func method(r nnunet.Resampling) resample.Method {
-	return resample.Method{Function: resample.Function(r.Name), Order: r.Order, OrderZ: r.OrderZ, SeparateZ: r.ForceSeparateZ, Threshold: r.Threshold,
-		Mode: resample.Mode(r.Mode), ModeZ: resample.Mode(r.AnisoAxisMode), MemEfficient: r.MemEfficient}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/preprocess"
@@ -17,19 +18,12 @@ import (
 func (c *call) run(image, previous *volume.Volume, target resample.Target) error {
 	p := c.part
 	c.phase(phasePreprocess)
-	if err := c.bound(image); err != nil {
-		return err
-	}
-	grid, err := preprocess.Open(c.ctx, image, previous, p.preprocess, c.threads)
+	grid, err := preprocess.Open(image, previous, p.preprocess, c.threads)
 	if err != nil {
 		return err
 	}
 	defer grid.Close()
 	if err := c.cancelled(); err != nil {
-		return err
-	}
-	area, err := c.area(image, previous, grid, target.Probabilities != nil)
-	if err != nil {
 		return err
 	}
 
@@ -41,31 +35,24 @@ func (c *call) run(image, previous *volume.Volume, target resample.Target) error
 			fill(target.Probabilities[:image.Voxels()], 1)
 		}
 	}
-	target.View, target.Regions, target.Head = grid.View, p.regions, p.head
-	task := c.task(grid)
-	if !area.whole(grid.View) {
-		task.Wanted = area.wanted(grid.View, grid.Shape, p.reach())
-	}
-	all, wanted := task.Tiles()
-	c.skipped += all - wanted
-	if err := c.window(task, grid, p.exportMethod, grid.From, target); err != nil {
-		return err
-	}
-	area.clear(target, p.heads, c.threads)
-	return nil
-}
-
-// window runs the sliding window over the grid; its logits go to the target, whose axes
-// have spacing to in mm.
-func (c *call) window(task *sliding.Task, grid *preprocess.Case, method resample.Method, to [3]float64, target resample.Target) error {
-	c.phase(phaseExport)
-	export, err := method.Labels(c.ctx, grid.Shape, c.part.heads, grid.To, to, target, c.threads)
+	area, err := c.area(image, previous, grid, target.Probabilities != nil)
 	if err != nil {
 		return err
 	}
-	defer export.Close()
-	task.Plane = export.Plane
-	return task.Run(c.ctx)
+	target.View, target.Regions, target.Head = grid.View, p.regions, p.head
+	w := &window{task: c.task(grid), grid: grid, method: p.exportMethod, to: grid.From, target: target, rows: area.rows()}
+	if !area.whole(grid.View) {
+		w.wanted = func(rows [2]int) func(lo, hi [3]int) bool {
+			return area.within(rows).wanted(grid.View, grid.Shape, p.reach())
+		}
+	}
+	if _, err := w.run(c); err != nil {
+		return err
+	}
+	all, _ := w.task.Tiles()
+	c.skipped += all - w.needed
+	area.clear(target, p.heads, c.threads)
+	return nil
 }
 
 // task is the network in use on a prepared image.
@@ -73,7 +60,8 @@ func (c *call) task(grid *preprocess.Case) *sliding.Task {
 	p := c.part
 	t := &sliding.Task{
 		Shape: grid.Shape, Channels: p.inputs, Classes: p.features, Apart: p.head != nil, Patch: p.configuration.PatchSize, Threads: c.threads,
-		Network: c, Inputs: c.session.Inputs, Outputs: c.session.Outputs, Tile: c.tile,
+		Network: c, Inputs: c.session.Inputs, Outputs: c.session.Outputs, HalfOutputs: c.session.HalfOutputs, Tile: c.tile,
+		Waited: func(d time.Duration) { c.seconds[phaseExport] -= d.Seconds() }, // the network's time
 	}
 	if c.options.Mirror {
 		t.Mirror = p.mirrorAxes
@@ -138,7 +126,8 @@ const (
 	coarseMargin  = 15
 )
 
-// coarse finds where the wanted labels can be. nil: anywhere.
+// coarse finds where the wanted labels can be. nil: anywhere, also where the pass would run
+// as many tiles as it could save: it leaves at least those that touch one voxel.
 func (c *call) coarse(image, previous *volume.Volume, grid *preprocess.Case, a *area) (*preprocess.Mask, error) {
 	p := c.part
 	config := p.preprocess
@@ -149,7 +138,7 @@ func (c *call) coarse(image, previous *volume.Volume, grid *preprocess.Case, a *
 		most := grid.From[j] * float64(grid.View.Shape[j]) / float64(p.configuration.PatchSize[i])
 		config.Spacing[i] = max(fine, min(coarseSpacing*fine, most))
 	}
-	low, err := preprocess.Open(c.ctx, image, previous, config, c.threads)
+	low, err := preprocess.Open(image, previous, config, c.threads)
 	if err != nil {
 		return nil, err
 	}
@@ -160,15 +149,24 @@ func (c *call) coarse(image, previous *volume.Volume, grid *preprocess.Case, a *
 		return nil, err
 	}
 	defer labels.Free()
-	task := c.task(low)
-	task.Step, task.Mirror = coarseStep, nil
-	task.Tile = func(int, int) error { return c.cancelled() }
+	w := &window{task: c.task(low), grid: low, method: resample.Method{Function: resample.NoResampling}, to: low.To, rows: [2]int{0, low.Shape[1]},
+		target: resample.Target{Labels: labels, View: labels.Full(), Regions: p.regions, Head: p.head}}
+	fine := c.task(grid)
+	w.task.Step, w.task.Mirror = coarseStep, nil
+	w.task.Tile = func(int, int) error { return c.cancelled() }
 	if !a.whole(grid.View) {
-		task.Wanted = a.wanted(grid.View, low.Shape, 1)
+		w.task.Wanted = a.wanted(grid.View, low.Shape, 1)
+		fine.Wanted = a.wanted(grid.View, grid.Shape, p.reach())
 	}
-	_, tiles := task.Tiles()
-	if err := c.window(task, low, resample.Method{Function: resample.NoResampling}, low.To,
-		resample.Target{Labels: labels, View: labels.Full(), Regions: p.regions, Head: p.head}); err != nil {
+	_, cost := w.task.Tiles()
+	_, all := fine.Tiles()
+	flips := float64(int(1) << len(fine.Mirror))
+	if float64(cost)+fine.Coverage()*flips >= float64(all)*flips {
+		c.note("a coarse pass of %d tiles could not save as many of %d: all tiles run", cost, all)
+		return nil, nil
+	}
+	tiles, err := w.run(c)
+	if err != nil {
 		return nil, err
 	}
 	c.tiles += tiles

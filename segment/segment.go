@@ -35,10 +35,12 @@ type Model struct {
 	parts   []*part         // one, or the list's
 	session *engine.Session // of one network; those of a list live for their part of a call
 	seconds float64         // that Open took
+	ahead   *ahead          // OpenOptions.ReadAhead, until a call takes it; guarded by busy
 	busy    chan struct{}   // holds one token while a call runs
 	closed  context.Context // done once Close was called
 	close   context.CancelFunc
-	gone    bool // closed, and nothing runs any more; guarded by busy
+	gone    bool            // closed, and nothing runs any more; guarded by busy
+	warmed  *engine.Session // one whose networks have run for a bound on memory; guarded by busy
 }
 
 // part is one network of a model. It does not change once it was read.
@@ -64,8 +66,9 @@ func Open(ctx context.Context, path string, o OpenOptions) (*Model, error) {
 		}
 	} else {
 		p := &part{path: path, options: o}
-		r, session, err := p.open(ctx)
+		r, session, err := p.open(ctx, func(r *recipe) { m.ahead = readAhead(o.ReadAhead, len(r.dataset.Channels)) })
 		if err != nil {
+			m.ahead.drop()
 			return nil, err
 		}
 		p.recipe, m.parts, m.session = *r, []*part{p}, session
@@ -75,18 +78,23 @@ func Open(ctx context.Context, path string, o OpenOptions) (*Model, error) {
 	return m, nil
 }
 
-// open reads the part's files and makes its session, which the caller closes.
-func (p *part) open(ctx context.Context) (*recipe, *engine.Session, error) {
+// open reads the part's files and makes its session, which the caller closes; known, unless
+// nil, is called in between, when the session is still to be made.
+func (p *part) open(ctx context.Context, known func(*recipe)) (*recipe, *engine.Session, error) {
 	r, networks, err := load(p.path, p.options)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer networks.free()
+	if known != nil {
+		known(r)
+	}
 	if ctx.Err() != nil {
 		return nil, nil, cancelled(ctx)
 	}
 	session, err := engine.Open(networks.list, engine.Options{
 		Device: p.options.Device, Threads: p.options.Threads, Runtime: p.options.Runtime, Fast: p.options.fast(), Cache: p.options.CacheDir,
+		GPUMemory: p.options.GPUMemory,
 	})
 	if err != nil {
 		return nil, nil, fault.New(fault.KindOf(err), "%s: %w", p.path, err)
@@ -114,6 +122,7 @@ func (p *part) read() error {
 func (m *Model) Close() {
 	m.close()
 	m.busy <- struct{}{}
+	m.ahead.drop()
 	if m.session != nil && !m.gone {
 		m.session.Close()
 	}
@@ -158,7 +167,7 @@ func (c *call) segmentFile(in, out string) error {
 		return err
 	}
 	c.phase(phaseRead)
-	image, err := imageio.ReadCase(c.ctx, in, len(c.model.parts[0].dataset.Channels))
+	image, err := c.model.ahead.readCase(c.ctx, in, len(c.model.parts[0].dataset.Channels))
 	if err != nil {
 		return err
 	}

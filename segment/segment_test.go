@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/libflare/libflare/segment/imageio"
+	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/testenv"
 	"github.com/libflare/libflare/segment/onnx"
 	"github.com/libflare/libflare/segment/volume"
@@ -458,6 +460,47 @@ func TestCancelAndClose(t *testing.T) {
 	m.Close()
 }
 
+// However far a call has come when it is cancelled, it ends as cancelled, leaves no file
+// and the model usable.
+func TestCancelAnywhere(t *testing.T) {
+	m, dir := open(t, tiny, OpenOptions{Threads: 2}), t.TempDir()
+	in, out := filepath.Join(dir, "in.nii.gz"), filepath.Join(dir, "out.nii.gz")
+	image := noiseImage(t, geometry(64, 60, 40), 1)
+	require.NoError(t, imageio.Write(context.Background(), in, image))
+	stats, err := m.SegmentFile(context.Background(), in, out, Options{})
+	require.NoError(t, err)
+	want, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(out))
+	live, whole := cmem.Live(), time.Duration(stats.Seconds.Total*float64(time.Second))
+	const moments = 40
+	cancelled, started := 0, map[string]bool{}
+	for i := range moments {
+		phase := "begin"
+		ctx, cancel := context.WithTimeout(context.Background(), whole*time.Duration(i)/moments)
+		_, err := m.SegmentFile(ctx, in, out, Options{Progress: func(p string, _ float64) { phase = p }})
+		cancel()
+		if err == nil {
+			require.NoError(t, os.Remove(out))
+			continue
+		}
+		cancelled++
+		started[phase] = true
+		assert.Equal(t, ErrCancelled, KindOf(err), "%v", err)
+		files, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Len(t, files, 1, "only the input is there")
+		assert.Equal(t, live, cmem.Live())
+	}
+	assert.Greater(t, cancelled, moments/4)
+	assert.Greater(t, len(started), 1, "%v", started)
+	_, err = m.SegmentFile(context.Background(), in, out, Options{})
+	require.NoError(t, err)
+	got, err := os.ReadFile(out)
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+}
+
 // A reader that reorients gives the network what the same image stored in RAS gives.
 func TestReaderThatReorients(t *testing.T) {
 	reorienting := open(t, copyFolder(t, tiny, "plans.json", `"SimpleITKIO"`, `"SimpleITKIOWithReorient"`), OpenOptions{})
@@ -487,6 +530,39 @@ func TestManyThreadsOneModel(t *testing.T) {
 		}()
 	}
 	wait.Wait()
+}
+
+// Models in several threads give what each gives alone, and afterwards leave the cores to
+// the host.
+func TestModelsSideBySide(t *testing.T) {
+	image := noiseImage(t, geometry(40, 40, 20), 1)
+	var models []*Model
+	var want [][]byte
+	for _, path := range []string{tiny, folds, flat, tiny} {
+		m := open(t, path, OpenOptions{Device: "openvino", Threads: 2})
+		models, want = append(models, m), append(want, bytes.Clone(labelsOf(t, m, image, Options{})))
+	}
+	var wait sync.WaitGroup
+	for i, m := range models {
+		labels := newLabels(t, image.Geometry)
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for range 5 {
+				_, err := m.Segment(context.Background(), image, labels, Options{})
+				assert.NoError(t, err)
+				assert.Equal(t, want[i], labels.Data, m.path)
+			}
+		}()
+	}
+	wait.Wait()
+
+	var before, after syscall.Rusage
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &before))
+	time.Sleep(time.Second)
+	require.NoError(t, syscall.Getrusage(syscall.RUSAGE_SELF, &after))
+	spent := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	assert.Less(t, spent, int64(200*time.Millisecond), "processor time of the idle process in a second; a thread that spins takes all of it")
 }
 
 func TestThreadsThatDoNotExist(t *testing.T) {

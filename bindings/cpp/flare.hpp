@@ -146,6 +146,8 @@ struct OpenOptions {
     std::int32_t threads = 0;
     std::string mode;       // "exact" or "fast"
     std::string cache_dir;  // folder that keeps prepared networks
+    std::string read_ahead; // file of the first segment_file call, read while the model opens
+    std::int64_t gpu_memory_limit = 0; // bytes that "cuda" may take on the GPU; others ignore it
 };
 
 // Progress of a call: fraction 0..1 and phase ("read", "preprocess", "network", "export",
@@ -185,7 +187,8 @@ struct SegmentOptions {
     std::string previous_path;      // file to file: the same as a file
     std::vector<std::int64_t> box;  // none, or x0, y0, z0, x1, y1, z1: voxels, half-open
     std::vector<std::int32_t> roi;  // none, or the label values that are wanted
-    std::int64_t max_memory_bytes = 0; // 0, or a bound on the process's memory
+    std::int64_t max_memory_bytes = 0; // 0, or a bound on the process's memory, kept by strips
+                                       // that cost time; FLARE_ERR_MEMORY where they cannot
 };
 
 // An open model. Movable, not copyable; a moved-from model is empty, and its functions throw
@@ -203,6 +206,8 @@ public:
         o.threads = options.threads;
         o.mode = detail::or_null(options.mode);
         o.cache_dir = detail::or_null(options.cache_dir);
+        o.read_ahead = detail::or_null(options.read_ahead);
+        o.gpu_memory_limit = options.gpu_memory_limit;
         detail::check(flare_model_open(&handle_, path.c_str(), &o));
     }
 

@@ -36,6 +36,8 @@ static_assert(flare::DTypeOf<float>::value == FLARE_FLOAT32);
 static void test_without_model() {
     CHECK(flare::version() == flare_version());
     CHECK(thrown([] { flare::convert("x", {}); }) == FLARE_ERR_ARGUMENT);
+    CHECK(thrown([] { flare::OpenOptions o; o.gpu_memory_limit = -1; flare::Model("x", o); }) ==
+          FLARE_ERR_ARGUMENT);
     CHECK(thrown([] { flare::OpenOptions o; o.threads = -1; flare::Model("x", o); }) ==
           FLARE_ERR_ARGUMENT);
     const float voxel = 0;

@@ -79,6 +79,8 @@ int main(int argc, char **argv)
     FIELD(flare_open_options, reserved);
     FIELD(flare_open_options, mode);
     FIELD(flare_open_options, cache_dir);
+    FIELD(flare_open_options, read_ahead);
+    FIELD(flare_open_options, gpu_memory_limit);
 
     SIZE(flare_volume);
     FIELD(flare_volume, struct_size);

@@ -9,7 +9,10 @@
     bench large     512x512x800, 118 classes
     bench teacher   five folds times eight mirror flips against one pass
     bench soak      200 segmentations through the Python binding
+    bench hippocampus [--peer PYTHON] [--mode exact] [--epochs N] [--seed S] [RUN]
+                    trains a network beside nnU-Net's own run of the data; what was interrupted goes on
     bench kernels   the loops around the network against copying memory
+    bench overlap   the rest in turn with the network, and beside it, by number of threads
 
 Every one takes --write: results also go to RESULTS.md, and times by phase to phases.svg.
 """
@@ -267,9 +270,19 @@ def kernels(a):
     return k.main(ROOT, circumstances, a.write and HERE / "RESULTS.md")
 
 
+def overlap(a):
+    import overlap as o
+    return o.main(a, sys.modules[__name__])
+
+
 def limits(a):
     import limits as l
     return l.main(a, sys.modules[__name__])
+
+
+def hippocampus(a):
+    import hippocampus as h
+    return h.main(a, sys.modules[__name__])
 
 
 def interpreter(name):
@@ -280,7 +293,8 @@ def interpreter(name):
 
 
 def main():
-    commands = {"soak": soak, "kernels": kernels, "slices": limits, "large": limits, "teacher": limits}
+    commands = {"soak": soak, "kernels": kernels, "overlap": overlap, "slices": limits, "large": limits, "teacher": limits,
+                "hippocampus": hippocampus}
     command = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in commands else "bench"
     parser = argparse.ArgumentParser(prog="./build.sh bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
@@ -288,8 +302,15 @@ def main():
         parser.add_argument("--peer", metavar="PYTHON", type=interpreter)
         parser.add_argument("--modes", default="exact,fast")
         parser.add_argument("--only", choices=list(TITLES))
-    if command != "kernels":
+    if command == "hippocampus":
+        parser.add_argument("--peer", metavar="PYTHON", type=interpreter)
+        parser.add_argument("--mode", choices=["exact", "fast"], default="exact")
+        parser.add_argument("--epochs", type=int, default=20)
+        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("folder", nargs="?", type=Path, metavar="RUN")
+    elif command != "kernels":
         parser.add_argument("--runs", type=int, default=200 if command == "soak" else 3)
+    if command not in ("kernels", "overlap", "hippocampus"):
         parser.add_argument("ct", nargs="?", type=Path, metavar="CT")
     if command == "bench":
         parser.add_argument("model", nargs="*", type=Path, metavar="MODEL")

@@ -17,7 +17,7 @@ func (c *segmentCommand) options(model *segment.Model) (o segment.Options, err e
 	if o.ROI, err = parseROI(c.Roi, model.Describe().Labels); err != nil {
 		return o, err
 	}
-	o.MaxMemory, err = parseSize(c.MaxMemory)
+	o.MaxMemory, err = parseSize("--max-memory", c.MaxMemory)
 	return o, err
 }
 
@@ -68,8 +68,8 @@ next:
 
 var units = map[string]float64{"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
-// parseSize reads a number of bytes with or without a unit.
-func parseSize(text string) (int64, error) {
+// parseSize reads a number of bytes with or without a unit, which an option gives.
+func parseSize(option, text string) (int64, error) {
 	if text == "" {
 		return 0, nil
 	}
@@ -77,7 +77,7 @@ func parseSize(text string) (int64, error) {
 	unit, known := units[strings.ToUpper(text[len(number):])]
 	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
 	if err != nil || !known || n*unit < 1 || n*unit > math.MaxInt64/2 {
-		return 0, segment.Errorf(segment.ErrArgument, "--max-memory is %q, expected a size such as 2GB, 1500MiB or a number of bytes", text)
+		return 0, segment.Errorf(segment.ErrArgument, "%s is %q, expected a size such as 2GB, 1500MiB or a number of bytes", option, text)
 	}
 	return int64(n * unit), nil
 }

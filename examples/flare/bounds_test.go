@@ -24,12 +24,13 @@ func TestBoundsOfACall(t *testing.T) {
 	_, err = parseROI("heart", labels)
 	assert.ErrorContains(t, err, `no label "heart"; it has background, liver, left kidney`)
 	for text, want := range map[string]int64{"": 0, "123": 123, "2GB": 2e9, "1.5GiB": 3 << 29, "10 mb": 1e7} {
-		n, err := parseSize(text)
+		n, err := parseSize("--max-memory", text)
 		assert.NoError(t, err, text)
 		assert.Equal(t, want, n, text)
 	}
 	for _, bad := range []string{"0", "-1", "GB", "1TBB", "x"} {
-		_, err := parseSize(bad)
+		_, err := parseSize("--gpu-memory", bad)
 		assert.Equal(t, segment.ErrArgument, segment.KindOf(err), bad)
+		assert.ErrorContains(t, err, "--gpu-memory is ")
 	}
 }

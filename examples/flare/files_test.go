@@ -123,6 +123,31 @@ func TestTooManyChannels(t *testing.T) {
 	}
 }
 
+// Further channels without the first are no images of their own; a file that is alone with
+// its number is.
+func TestFirstChannelIsMissing(t *testing.T) {
+	m, images, out := model(t), phantoms(t, "1"), t.TempDir()
+	scan := filepath.Join(images, "scan_0001.nii.gz")
+	if err := os.Rename(filepath.Join(images, "phantom_0000_0000.nii.gz"), scan); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"scan_0002.nii", "other_0001.nii.gz", "scan_00002.nii.gz"} { // neither is of that case
+		file(t, filepath.Join(images, name), []byte("no image"))
+	}
+	_, stderr := flare(t, 6, "segment", "-m", m, images, t.TempDir())
+	if !strings.Contains(stderr, "1 of 4 cases") {
+		t.Error(stderr)
+	}
+	file(t, filepath.Join(images, "scan_0003.nii.gz"), nil)
+	_, stderr = flare(t, 4, "segment", "-m", m, images, out)
+	if !strings.Contains(stderr, filepath.Join(images, "scan_0000.nii.gz")+" is missing") || !strings.Contains(stderr, "scan_0001.nii.gz and scan_0003.nii.gz are") {
+		t.Error(stderr)
+	}
+	if left := names(t, out); len(left) != 0 {
+		t.Errorf("wrote %v", left)
+	}
+}
+
 // A link in the place of the labels stays; what it names is written.
 func TestOutputLink(t *testing.T) {
 	m, dir := model(t), t.TempDir()

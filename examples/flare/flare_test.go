@@ -114,7 +114,7 @@ func read(t *testing.T, path string, v any) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{}, {"segment"}, {"convert"}, {"info"}, {"devices"}, {"phantom"}} {
+	for _, args := range [][]string{{}, {"segment"}, {"convert"}, {"info"}, {"devices"}, {"phantom"}, {"plan"}} {
 		stdout, stderr := flare(t, 0, append(args, "--help")...)
 		if !strings.HasPrefix(stdout, "Usage: flare") || stderr != "" {
 			t.Errorf("%v --help: %q, %q", args, stdout, stderr)
@@ -139,6 +139,13 @@ func TestWrongUsage(t *testing.T) {
 		{"convert", "out.onnx"},                                   // from what?
 		{"convert", "--onnx", "net.onnx", "out.onnx"},             // no plans
 		{"convert", "--onnx", "net.onnx", "folder", "out.onnx"},   // one or the other
+		{"plan"},                          // what?
+		{"plan", ""},                      // nothing
+		{"plan", "dir", "--planner", "x"}, // no such planner
+		{"plan", "dir", "--threads", "-1"},
+		{"plan", "--fingerprint", "f.json", "out.json"},                                        // of which dataset?
+		{"plan", "--fingerprint", "f.json", "--dataset-json", "d.json", "-o", "x", "out.json"}, // one place
+		{"plan", "--fingerprint", "f.json", "--dataset-json", "d.json", "d.json"},              // not over it
 		{"phantom"},                       // where?
 		{"phantom", "dir", "-n", "0"},     // nothing to do
 		{"phantom", "dir", "-n", "10001"}, // names have four digits

@@ -1,4 +1,4 @@
-// Command flare segments medical images with nnU-Net models. It is a thin program
+// Command flare segments medical images with nnU-Net models, and trains them. It is a thin program
 // over package segment: everything it does, a Go program can do with a few calls.
 package main
 
@@ -27,11 +27,15 @@ type commands struct {
 	Verbose bool             `short:"v" help:"Log to standard error."`
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
-	Segment segmentCommand `cmd:"" help:"Segment an image, or every image of a folder."`
-	Convert convertCommand `cmd:"" help:"Turn an nnU-Net results folder, or an exported network, into one bundle."`
-	Info    infoCommand    `cmd:"" help:"Describe a model."`
-	Devices devicesCommand `cmd:"" help:"List the devices that networks can run on."`
-	Phantom phantomCommand `cmd:"" help:"Make synthetic abdominal CTs with their labels."`
+	Segment    segmentCommand    `cmd:"" help:"Segment an image, or every image of a folder."`
+	Convert    convertCommand    `cmd:"" help:"Turn an nnU-Net results folder, or an exported network, into one bundle."`
+	Info       infoCommand       `cmd:"" help:"Describe a model."`
+	Plan       planCommand       `cmd:"" help:"Plan the training of networks from labelled images."`
+	Preprocess preprocessCommand `cmd:"" help:"Prepare a dataset's cases for training."`
+	Train      trainCommand      `cmd:"" help:"Train a network."`
+	Export     exportCommand     `cmd:"" help:"Make a bundle, or a results folder for nnU-Net, of a training."`
+	Devices    devicesCommand    `cmd:"" help:"List the devices that networks can run on."`
+	Phantom    phantomCommand    `cmd:"" help:"Make synthetic abdominal CTs with their labels."`
 }
 
 func main() {

@@ -24,7 +24,8 @@ type segmentCommand struct {
 	Cache         string `placeholder:"DIR" help:"A folder that keeps prepared networks for later opening."`
 	Box           string `placeholder:"X0,Y0,Z0,X1,Y1,Z1" help:"Look at this part of the image only: voxels, from the first to before the second corner."`
 	Roi           string `placeholder:"LABELS" help:"Only these labels (names or numbers, with commas between them): only tiles that can hold them run."`
-	MaxMemory     string `placeholder:"SIZE" help:"Refuse what would need more memory, such as 2GB or 1500MiB."`
+	MaxMemory     string `placeholder:"SIZE" help:"Stay within so much memory, such as 2GB or 1500MiB: in strips, slower, with the same labels; refuse what needs more even so."`
+	GpuMemory     string `placeholder:"SIZE" help:"Take no more of the GPU's memory; for device cuda."`
 	Threads       int    `placeholder:"N" help:"Bound on the threads; one per core by default."`
 	Mirror        bool   `help:"Average over the mirror flips that the model was trained with: slower, often a little better."`
 	Postprocess   bool   `help:"Apply the post-processing that the model stores."`
@@ -51,8 +52,13 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 	if err != nil {
 		return err
 	}
+	gpu, err := parseSize("--gpu-memory", c.GpuMemory)
+	if err != nil {
+		return err
+	}
 	d.line("opening %s", c.Model)
-	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{Device: c.Device, Threads: c.Threads, Folds: c.Folds, Mode: c.Mode, CacheDir: c.Cache})
+	model, err := segment.Open(ctx, c.Model, segment.OpenOptions{Device: c.Device, Threads: c.Threads, Folds: c.Folds, Mode: c.Mode, CacheDir: c.Cache,
+		ReadAhead: cases[0].in, GPUMemory: gpu})
 	if err != nil {
 		return err
 	}
@@ -195,25 +201,35 @@ func (c *segmentCommand) previousOf(name string, folder bool) (string, error) {
 	return c.Previous, nil
 }
 
-// further matches the file of a channel after the first, by nnU-Net's naming.
-var further = regexp.MustCompile(`^(.*)_(\d{4})(\.nii(?:\.gz)?)$`)
+// channel matches the file of a channel, by nnU-Net's naming.
+var channel = regexp.MustCompile(`^(.*)_(\d{4})(\.nii(?:\.gz)?)$`)
 
 // images lists the NIfTI files of a folder, in the order of their names: of a case
-// with several channels the first, case_0000, which stands for all.
+// with several channels the first, case_0000, which stands for all. Several files of a case
+// without the first are refused; one alone is an image whose name ends so.
 func images(folder string) ([]string, error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, fileError(err)
 	}
 	var files []string
+	headless := map[string]string{} // by the first file of a case that lacks it: another one
 	for _, e := range entries {
 		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || imageio.Ending(e.Name()) == "" {
 			continue
 		}
-		m := further.FindStringSubmatch(e.Name())
-		if m == nil || m[2] == "0000" || !exists(filepath.Join(folder, m[1]+"_0000"+m[3])) {
-			files = append(files, filepath.Join(folder, e.Name()))
+		if m := channel.FindStringSubmatch(e.Name()); m != nil && m[2] != "0000" {
+			first := filepath.Join(folder, m[1]+"_0000"+m[3])
+			if exists(first) {
+				continue
+			}
+			if other, known := headless[first]; known {
+				return nil, segment.Errorf(segment.ErrNotFound, "%s is missing: by nnU-Net's naming, %s and %s are further channels of one case. "+
+					"(Names of images that are cases of their own must not differ in four digits behind the last _ alone.)", first, other, e.Name())
+			}
+			headless[first] = e.Name()
 		}
+		files = append(files, filepath.Join(folder, e.Name()))
 	}
 	if len(files) == 0 {
 		return nil, segment.Errorf(segment.ErrNotFound, "%s holds no .nii or .nii.gz file", folder)

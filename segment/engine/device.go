@@ -92,6 +92,9 @@ func available(device string) error {
 	var err error
 	switch {
 	case device == CUDA:
+		if err := wasLost(); err != nil {
+			return err
+		}
 		err = cudaWorks(cudaProvider())
 	case onGPU(device):
 		err = intelGPUWorks()

@@ -3,6 +3,8 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -71,6 +73,25 @@ func folder() string {
 // Version returns the version of the loaded ONNX Runtime.
 func Version() string { return ort.GetVersion() }
 
+// slots returns how many slots a session gets: whether the rest of a call goes on beside
+// the network (two) or in turn with it (one).
+//
+// A GPU leaves the processor free, so two, where the threads allow one that drives the GPU
+// and one for the rest. On a processor one: the network and the rest both use all threads,
+// so that taking turns leaves no core idle, and a thread that is taken away from n slows the
+// network by 1/(n-1), which up to some 30 threads is more than all of the rest. Measured
+// (./build.sh bench overlap: two cores, CT of 512x512x168, student-sized network): in turn,
+// the rest takes 2 % of the network's time with one thread and 3 % with two. Beside the
+// network, two threads in all take 87 % longer, for the network has one of them; and even
+// with as many threads for each, more than a caller allowed, the gain is 2 % with one thread
+// and none with two. Machines with many cores were not measured.
+func slots(device string, threads int) int {
+	if onGPU(device) && threads > 1 {
+		return 2
+	}
+	return 1
+}
+
 // Threads returns the number of threads that an option of n means: n, or the
 // number of usable cores for 0; never more than those, for more only fight.
 func Threads(n int) int {
@@ -78,4 +99,71 @@ func Threads(n int) int {
 		return cores
 	}
 	return n
+}
+
+// onFirstDevice loads the runtime and calls open for the devices of o, best first, until
+// it succeeds, with what the options that are left out mean. notes are the failures
+// before that.
+func onFirstDevice(o Options, open func(device string, o Options) error) (notes []string, err error) {
+	if o.Threads < 0 {
+		return nil, fault.New(fault.Argument, "%d threads; expected 0 (one per core) or more", o.Threads)
+	}
+	if _, err := Load(o.Runtime); err != nil {
+		return nil, err
+	}
+	candidates, err := resolve(o.Device)
+	if err != nil {
+		return nil, err
+	}
+	o.Threads = Threads(o.Threads)
+	var failures []error
+	for _, d := range candidates {
+		guarded(d, func() { err = open(d, o) })
+		if err == nil {
+			return notes, nil
+		}
+		if fault.KindOf(err) == fault.Memory && !onGPU(d) {
+			return nil, err // another provider would find no more
+		}
+		failures, notes = append(failures, err), append(notes, err.Error())
+	}
+	if len(failures) == 1 {
+		return nil, failures[0]
+	}
+	return nil, fault.New(fault.KindOf(failures[len(failures)-1]), "no device runs the network: %w", errors.Join(failures...))
+}
+
+// runWith calls run with options through which a cancelled ctx ends it.
+func runWith(ctx context.Context, device string, run func(*ort.RunOptions) error) error {
+	if ctx.Err() != nil {
+		return fault.New(fault.Cancelled, "cancelled")
+	}
+	if device == CUDA {
+		if err := wasLost(); err != nil {
+			return err
+		}
+	}
+	options, err := ort.NewRunOptions()
+	if err != nil {
+		return fault.New(fault.Runtime, "ONNX Runtime: %w", err)
+	}
+	terminated := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { options.Terminate(); close(terminated) })
+	err = run(options)
+	if !stop() {
+		<-terminated // its last touch of options
+	}
+	options.Destroy()
+	if ctx.Err() != nil {
+		return fault.New(fault.Cancelled, "cancelled")
+	}
+	if err != nil {
+		if device == CUDA {
+			if err := cudaLost(); err != nil {
+				return err
+			}
+		}
+		return runtimeError(fault.Device, "device %s failed: %s", device, err)
+	}
+	return nil
 }

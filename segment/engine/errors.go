@@ -8,10 +8,12 @@ import (
 )
 
 // The texts by which the runtime and its providers say that memory ran out: C++, ONNX
-// Runtime's arena (with and without a limit), CUDA, cuBLAS and cuDNN, OpenCL.
+// Runtime's arena (with and without a limit), CUDA, cuBLAS, cuFFT and cuDNN (before and since
+// version 9), OpenCL.
 var memorySigns = []string{
 	"bad_alloc", "bad allocation", "Failed to allocate", "Cannot allocate", "out of memory", "is smaller than requested bytes",
-	"STATUS_ALLOC_FAILED", "cudaErrorMemoryAllocation", "CL_OUT_OF_RESOURCES", "CL_OUT_OF_HOST_MEMORY", "CL_MEM_OBJECT_ALLOCATION_FAILURE",
+	"Failed to find a free memory block", "ALLOC_FAILED", "ALLOCATION_FAILED", "cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY",
+	"CL_OUT_OF_RESOURCES", "CL_OUT_OF_HOST_MEMORY", "CL_MEM_OBJECT_ALLOCATION_FAILURE",
 }
 
 // cudaFailure is what is worth telling of a CUDA failure: "CUDA failure 2: out of

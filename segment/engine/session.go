@@ -2,9 +2,7 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	ort "github.com/yalue/onnxruntime_go"
@@ -38,7 +36,7 @@ type Options struct {
 	Cache string
 
 	GPUMemory int64 // bound in bytes on the memory that a CUDA device gives its arena; 0: none
-	Slots     int   // pairs of input and output buffers; 0: one
+	Slots     int   // pairs of input and output buffers; 0: as many as gain (slots)
 }
 
 // Session is a group of networks of the same shapes (folds) on one device, with
@@ -51,8 +49,13 @@ type Session struct {
 	Threads   int
 	Notes     []string // devices tried before and why they do not run it, and wishes not granted
 
-	Inputs  [][]float32 // by slot; shared by all networks; filled by the caller before Run
-	Outputs [][]float32 // by slot; what the last Run gave; overwritten by the next
+	// By slot, and shared by all networks: what the caller fills before Run, and what the
+	// last Run gave and the next overwrites. Networks that compute in float16 on a CUDA device
+	// give HalfOutputs, the bits of float16 (IEEE 754 binary16), and others Outputs; the one
+	// that there is not is nil.
+	Inputs      [][]float32
+	Outputs     [][]float32
+	HalfOutputs [][]uint16
 
 	in, out []ort.Value
 	runs    []*ort.DynamicAdvancedSession
@@ -62,36 +65,16 @@ type Session struct {
 // that runs them. Errors are of kind Argument (device, threads), Runtime (no library),
 // Device (device absent), Memory, or Model (the runtime refuses a network).
 func Open(networks []Network, o Options) (*Session, error) {
-	if o.Threads < 0 {
-		return nil, fault.New(fault.Argument, "%d threads; expected 0 (one per core) or more", o.Threads)
-	}
-	if _, err := Load(o.Runtime); err != nil {
-		return nil, err
-	}
-	candidates, err := resolve(o.Device)
+	var s *Session
+	notes, err := onFirstDevice(o, func(device string, o Options) (err error) {
+		s, err = open(networks, device, o)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	o.Threads, o.Slots = Threads(o.Threads), max(1, o.Slots)
-	var failures []error
-	for _, d := range candidates {
-		var s *Session
-		guarded(d, func() { s, err = open(networks, d, o) })
-		if err == nil {
-			for i, f := range failures {
-				s.Notes = slices.Insert(s.Notes, i, f.Error())
-			}
-			return s, nil
-		}
-		if fault.KindOf(err) == fault.Memory && !onGPU(d) {
-			return nil, err // another provider would find no more
-		}
-		failures = append(failures, err)
-	}
-	if len(failures) == 1 {
-		return nil, failures[0]
-	}
-	return nil, fault.New(fault.KindOf(failures[len(failures)-1]), "no device runs the network: %w", errors.Join(failures...))
+	s.Notes = slices.Concat(notes, s.Notes)
+	return s, nil
 }
 
 // open makes a session on one device.
@@ -100,22 +83,24 @@ func open(networks []Network, device string, o Options) (s *Session, err error) 
 		return nil, err
 	}
 	s = &Session{Device: device, Threads: o.Threads}
+	if o.Slots == 0 {
+		o.Slots = slots(device, o.Threads)
+	}
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
+	var halves []*onnx.Model
+	if o.Fast && device == halfDevice {
+		if halves, err = s.halve(networks); err != nil {
+			return s, err
+		}
+	}
 	for range o.Slots {
-		in, tensor, err := buffer(networks[0].InputShape)
-		if err != nil {
+		if err := s.addSlot(networks[0].InputShape, networks[0].OutputShape, halves != nil); err != nil {
 			return s, err
 		}
-		s.Inputs, s.in = append(s.Inputs, in), append(s.in, tensor)
-		out, tensor, err := buffer(networks[0].OutputShape)
-		if err != nil {
-			return s, err
-		}
-		s.Outputs, s.out = append(s.Outputs, out), append(s.out, tensor)
 	}
 	var c *cache
 	if o.Cache != "" {
@@ -123,87 +108,92 @@ func open(networks []Network, device string, o Options) (s *Session, err error) 
 			s.note("the cache %s is not used: %v", o.Cache, err)
 		}
 	}
-	for _, n := range networks {
-		if err := s.add(n, c, o); err != nil {
+	for i, n := range networks {
+		if halves == nil {
+			err = s.add(n, c, o)
+		} else {
+			err = s.addHalf(n, halves[i], c, o)
+		}
+		if err != nil {
 			return s, err
 		}
 	}
-	if device == CUDA {
-		for _, data := range slices.Concat(s.Inputs, s.Outputs) {
-			pinned(data, true)
-		}
-	}
+	s.pin(true)
 	return s, nil
 }
 
-// buffer makes a tensor over C memory of its own.
-func buffer(shape []int64) ([]float32, ort.Value, error) {
-	data, err := cmem.Alloc[float32](elements(shape))
+// addSlot makes a pair of buffers in C memory and the runtime's values over them, which
+// are all that Run hands over. Binding them (ONNX Runtime's IoBinding) would not do more:
+// it copies an input from the host when it is bound, not when the network runs, an output
+// in a slot is written in place either way, and onnxruntime_go's RunWithBinding takes no
+// run options, without which a run cannot be stopped.
+func (s *Session) addSlot(in, out []int64, half bool) error {
+	data, value, err := buffer(in, float32Value)
+	if err != nil {
+		return err
+	}
+	s.Inputs, s.in = append(s.Inputs, data), append(s.in, value)
+	if half {
+		data, value, err := buffer(out, float16Value)
+		if err != nil {
+			return err
+		}
+		s.HalfOutputs, s.out = append(s.HalfOutputs, data), append(s.out, value)
+		return nil
+	}
+	if data, value, err = buffer(out, float32Value); err != nil {
+		return err
+	}
+	s.Outputs, s.out = append(s.Outputs, data), append(s.out, value)
+	return nil
+}
+
+// pin makes the slots quick to copy from and to the GPU, or takes that back.
+func (s *Session) pin(on bool) {
+	if s.Device != CUDA {
+		return
+	}
+	for _, data := range slices.Concat(s.Inputs, s.Outputs) {
+		pinned(data, on)
+	}
+	for _, data := range s.HalfOutputs {
+		pinned(data, on)
+	}
+}
+
+// buffer makes C memory for a tensor and the runtime's value over it.
+func buffer[T any](shape []int64, over func(ort.Shape, []T) (ort.Value, error)) ([]T, ort.Value, error) {
+	data, err := cmem.Alloc[T](elements(shape))
 	if err != nil {
 		return nil, nil, err
 	}
-	tensor, err := ort.NewTensor(ort.Shape(shape), data)
+	value, err := over(ort.Shape(shape), data)
 	if err != nil {
 		cmem.Free(data)
 		return nil, nil, fault.New(fault.Runtime, "tensor of shape %v: %w", shape, err)
 	}
-	return data, tensor, nil
+	return data, value, nil
+}
+
+func float32Value(shape ort.Shape, data []float32) (ort.Value, error) {
+	return ort.NewTensor(shape, data)
+}
+
+func float16Value(shape ort.Shape, data []uint16) (ort.Value, error) {
+	return ort.NewCustomDataTensor(shape, cmem.Bytes(data), ort.TensorElementDataTypeFloat16)
 }
 
 // add makes the runtime's session of a network, with the cache c where that works.
 func (s *Session) add(n Network, c *cache, o Options) error {
-	half := s.Device == CUDA && o.Fast
-	if half {
-		data, notes, err := halved(n.ONNX)
-		if fault.KindOf(err) == fault.Unsupported {
-			s.note("fast mode gains nothing from this network: %v", err)
-			half = false
-		} else if err != nil {
-			return err
-		} else {
-			defer cmem.Free(data)
-			n.ONNX = data
-			for _, note := range notes {
-				s.note("%s", note)
-			}
-		}
-	}
-	cached := false
 	if c != nil {
 		err := s.addCached(n, c, o)
-		if cached = err == nil; !cached {
-			s.note("the cache %s is not used: %s", o.Cache, firstLine(err))
+		if err == nil {
+			return nil
 		}
+		s.note("the cache %s is not used: %s", o.Cache, firstLine(err))
 	}
-	if !cached {
-		o.Cache = ""
-		if err := s.create(n, o); err != nil {
-			return err
-		}
-	}
-	if half {
-		s.Precision = fp16
-	}
-	return nil
-}
-
-// halved returns the encoded network in float16, which the caller frees.
-func halved(network []byte) (data []byte, notes []string, err error) {
-	m, err := onnx.Parse(network)
-	if err != nil {
-		return nil, nil, err
-	}
-	if m, notes, err = m.Half(); err != nil {
-		return nil, nil, err
-	}
-	if data, err = cmem.Alloc[byte](m.Size()); err != nil {
-		return nil, nil, err
-	}
-	if err := m.MarshalTo(data); err != nil {
-		cmem.Free(data)
-		return nil, nil, err
-	}
-	return data, notes, nil
+	o.Cache = ""
+	return s.create(n, o)
 }
 
 // addCached is add with a cache; any failure of the cache is an error.
@@ -265,58 +255,57 @@ func (s *Session) Networks() int { return len(s.runs) }
 
 // Run runs a network on a slot's input into its output. When ctx is cancelled during the
 // run the device is asked to stop (between operators, where it can) and the error is
-// of kind Cancelled; the session stays usable. Other errors: Memory, Device (it failed),
-// Model (values beyond the range of fp16).
+// of kind Cancelled; the session stays usable. Other errors: Memory, after which it does,
+// too; Device, and of a CUDA device that was lost, in every later run as well; Model (values
+// beyond the range of fp16).
 func (s *Session) Run(ctx context.Context, network, slot int) error {
-	options, err := ort.NewRunOptions()
+	err := runWith(ctx, s.Device, func(options *ort.RunOptions) error {
+		return s.runs[network].RunWithOptions(s.in[slot:slot+1], s.out[slot:slot+1], options)
+	})
 	if err != nil {
-		return fault.New(fault.Runtime, "ONNX Runtime: %w", err)
+		return err
 	}
-	terminated := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { options.Terminate(); close(terminated) })
-	err = s.runs[network].RunWithOptions(s.in[slot:slot+1], s.out[slot:slot+1], options)
-	if !stop() {
-		<-terminated // its last touch of options
-	}
-	options.Destroy()
-	if ctx.Err() != nil {
-		return fault.New(fault.Cancelled, "cancelled")
-	}
-	if err != nil {
-		return runtimeError(fault.Device, "device %s failed: %s", s.Device, err)
-	}
-	if s.Precision == fp16 && !finite(s.Outputs[slot]) {
+	if s.Precision == fp16 && !s.finite(slot) {
 		return fault.New(fault.Model, "values of this network are beyond the range of fp16 (65504); use exact mode")
 	}
 	return nil
 }
 
-// finite looks at some thousand of the logits: an overflow spreads over whole channels.
-func finite(logits []float32) bool {
-	for i := 0; i < len(logits); i += 1 + len(logits)/4096 {
-		if v := float64(logits[i]); math.IsNaN(v) || math.IsInf(v, 0) {
+// finite looks at some thousand of a slot's logits: an overflow spreads over whole channels.
+func (s *Session) finite(slot int) bool {
+	if s.HalfOutputs != nil {
+		return sampled(s.HalfOutputs[slot], func(bits uint16) bool { return bits&0x7c00 != 0x7c00 })
+	}
+	return sampled(s.Outputs[slot], func(v float32) bool { return v-v == 0 })
+}
+
+// sampled reports whether some thousand elements, evenly spread, are as asked.
+func sampled[T any](data []T, ok func(T) bool) bool {
+	for i := 0; i < len(data); i += 1 + len(data)/4096 {
+		if !ok(data[i]) {
 			return false
 		}
 	}
 	return true
 }
 
-// Close frees the networks and the buffers.
+// Close frees the networks and the buffers; where the device was lost, the buffers only.
 func (s *Session) Close() {
-	guarded(s.Device, func() {
-		for _, r := range s.runs {
-			r.Destroy()
-		}
-	})
-	for _, data := range slices.Concat(s.Inputs, s.Outputs) {
-		if s.Device == CUDA {
-			pinned(data, false)
-		}
+	if len(s.runs) == 0 || !left(s.Device) {
+		guarded(s.Device, func() {
+			for _, r := range s.runs {
+				r.Destroy()
+			}
+		})
+		s.pin(false)
 	}
 	for _, tensor := range slices.Concat(s.in, s.out) {
 		tensor.Destroy()
 	}
 	for _, data := range slices.Concat(s.Inputs, s.Outputs) {
+		cmem.Free(data)
+	}
+	for _, data := range s.HalfOutputs {
 		cmem.Free(data)
 	}
 	*s = Session{}

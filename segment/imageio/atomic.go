@@ -63,18 +63,84 @@ func (b *Batch) Add(path string, write func(io.Writer) error) error {
 	return nil
 }
 
-// Commit gives the files their names. If that fails for one of them, those before it are
-// removed.
-func (b *Batch) Commit() error {
-	for i, p := range b.files {
-		if err := os.Rename(p.temporary, p.target); err != nil {
-			for _, before := range b.files[:i] {
-				os.Remove(before.target)
+// AddText is Add for content that lies in memory, in one part or several.
+func (b *Batch) AddText(path string, parts ...[]byte) error {
+	return b.Add(path, func(w io.Writer) error {
+		for _, part := range parts {
+			if _, err := w.Write(part); err != nil {
+				return err
 			}
-			return writing(p.path, err)
+		}
+		return nil
+	})
+}
+
+// Commit gives the files their names. If that fails for one of them, what was in the place
+// of those before it is there again.
+func (b *Batch) Commit() error {
+	old := make([]string, len(b.files)) // what was there, under another name; "": nothing
+	for i, p := range b.files {
+		var err error
+		if i < len(b.files)-1 { // nothing comes after the last
+			old[i], err = keep(p.target)
+		}
+		if err == nil {
+			err = os.Rename(p.temporary, p.target)
+		}
+		if err == nil {
+			continue
+		}
+		err = writing(p.path, err)
+		for j := i; j >= 0; j-- {
+			if failed := putBack(old[j], b.files[j].target, j < i); failed != nil {
+				err = fault.New(fault.KindOf(err), "%w; what was in %s is now %s (%v)", err, b.files[j].target, old[j], reason(failed))
+			}
+		}
+		return err
+	}
+	for _, o := range old {
+		if o != "" {
+			os.Remove(o)
 		}
 	}
 	b.files = nil
+	return nil
+}
+
+// link is os.Link, which file systems such as FAT lack; tests replace it.
+var link = os.Link
+
+// keep gives the file at path, if there is one, another name in its folder, so that it
+// outlives what takes its place; where links are possible the old name stays until then.
+func keep(path string) (name string, err error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() { // a folder is not replaced
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	name = temporary(path)
+	if link(path, name) != nil {
+		if err := os.Rename(path, name); err != nil {
+			return "", err
+		}
+	}
+	return name, nil
+}
+
+// putBack undoes keep; replaced says that a new file took the old one's place.
+func putBack(name, path string, replaced bool) error {
+	if name == "" {
+		if replaced {
+			os.Remove(path)
+		}
+		return nil
+	}
+	if err := os.Rename(name, path); err != nil {
+		return err
+	}
+	os.Remove(name) // of two names of one file, rename leaves both
 	return nil
 }
 
@@ -105,14 +171,18 @@ func one(add func(*Batch) error) error {
 // createBeside creates a new file in path's folder with the permissions of an
 // ordinary new file (os.CreateTemp would make it readable to the owner only).
 func createBeside(path string) (*os.File, error) {
-	folder, _ := filepath.Split(path)
 	for try := 0; ; try++ {
-		name := folder + fmt.Sprintf(".flare-%016x.tmp", rand.Uint64())
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+		f, err := os.OpenFile(temporary(path), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 		if err == nil || try == 9 || !errors.Is(err, fs.ErrExist) {
 			return f, err
 		}
 	}
+}
+
+// temporary returns a name in path's folder that no file has.
+func temporary(path string) string {
+	folder, _ := filepath.Split(path)
+	return folder + fmt.Sprintf(".flare-%016x.tmp", rand.Uint64())
 }
 
 // writing says that writing path failed.

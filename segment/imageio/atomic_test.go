@@ -108,6 +108,64 @@ func TestBatch(t *testing.T) {
 	assert.Equal(t, []string{"a", "b", "d"}, entries(t, folder))
 }
 
+// Where a batch fails, what its files were to replace is there as before; with and without
+// hard links.
+func TestBatchKeepsWhatWasThere(t *testing.T) {
+	defer func() { link = os.Link }()
+	for name, l := range map[string]func(string, string) error{
+		"links":    os.Link,
+		"no links": func(string, string) error { return &os.LinkError{Op: "link", Err: syscall.EPERM} },
+	} {
+		link = l
+		folder := t.TempDir()
+		at := func(name string) string { return filepath.Join(folder, name) }
+		batch := func() (b Batch) {
+			for _, name := range []string{"a", "b", "c"} {
+				require.NoError(t, b.Add(at(name), func(w io.Writer) error {
+					_, err := io.WriteString(w, "new")
+					return err
+				}))
+			}
+			return b
+		}
+		content := func() (all []string) {
+			for _, name := range entries(t, folder) {
+				text, err := os.ReadFile(at(name))
+				if err != nil {
+					text = []byte("-")
+				}
+				all = append(all, name+" "+string(text))
+			}
+			return all
+		}
+		require.NoError(t, os.WriteFile(at("a"), []byte("old"), 0o640))
+		for _, bad := range []string{"a", "b", "c"} {
+			b := batch()
+			before, err := os.ReadFile(at(bad))
+			os.Remove(at(bad))
+			require.NoError(t, os.Mkdir(at(bad), 0o700))
+			want := []string{"a old", bad + " -"}
+			if bad == "a" {
+				want = want[1:]
+			}
+			assert.Equal(t, fault.IO, fault.KindOf(b.Commit()), "%s: %s", name, bad)
+			b.Discard()
+			assert.Equal(t, want, content(), "%s: %s", name, bad)
+			require.NoError(t, os.Remove(at(bad)))
+			if err == nil {
+				require.NoError(t, os.WriteFile(at(bad), before, 0o640))
+			}
+		}
+		b := batch()
+		require.NoError(t, b.Commit())
+		b.Discard()
+		assert.Equal(t, []string{"a new", "b new", "c new"}, content(), name)
+		info, err := os.Stat(at("a"))
+		require.NoError(t, err)
+		assert.Equal(t, os.FileMode(0o640), info.Mode(), name)
+	}
+}
+
 // What lies in a file's place: links are followed, permissions kept, and what may not be
 // written is not replaced.
 func TestWriteWhereSomethingIs(t *testing.T) {

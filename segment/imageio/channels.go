@@ -45,8 +45,9 @@ func CaseFiles(path string) ([]string, error) {
 // in size and spacing, as nnU-Net's reader demands; geometry and header are the first
 // file's.
 //
-// Errors are those of Read, and Model where the files contradict each other or are more
-// than channels. A single file may have another number; whoever uses it finds out.
+// Errors are those of Read, and Model where the files contradict each other, are more than
+// channels, or the file is a further channel's by its name and holds one where more are
+// expected. A single file may have another number otherwise; whoever uses it finds out.
 func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
 	files, err := CaseFiles(path)
 	if err != nil {
@@ -61,19 +62,53 @@ func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
 		return nil, fault.New(fault.Model, "%s: %d channels, the model expects %d: files up to %s belong to the case", path, all, channels, filepath.Base(files[len(files)-1]))
 	}
 	ending := path[len(path)-len(Ending(path)):]
-	stem, numbered := strings.CutSuffix(strings.TrimSuffix(path, ending), "_0000")
+	name := strings.TrimSuffix(path, ending)
+	stem, numbered := strings.CutSuffix(name, "_0000")
+	if at := len(name) - len("_0000"); !numbered && first.Channels == 1 && channels > 1 && at > 0 && name[at] == '_' && strings.Trim(name[at+1:], "0123456789") == "" {
+		first.Free()
+		return nil, fault.New(fault.Model, "%s: 1 channel, the model expects %d: by nnU-Net's naming a further channel's file; a case is named by its first, %s_0000%s",
+			path, channels, name[:at], ending)
+	}
 	if !numbered || channels < 2 || first.Channels > 1 {
 		return first, nil
 	}
+	files = files[:1]
+	for i := 1; i < channels; i++ {
+		files = append(files, fmt.Sprintf("%s_%04d%s", stem, i, ending))
+	}
+	return readOthers(ctx, first, files)
+}
+
+// ReadFiles reads the image whose channels are in files: one file with all of them, or one
+// for each; otherwise it is as ReadCase. Errors are those of Read, and Model where the files
+// contradict each other.
+func ReadFiles(ctx context.Context, files []string) (*Image, error) {
+	if len(files) == 0 {
+		return nil, fault.New(fault.Argument, "no image file")
+	}
+	first, err := Read(ctx, files[0])
+	if err != nil || len(files) == 1 {
+		return first, err
+	}
+	if n := first.Channels; n > 1 {
+		first.Free()
+		return nil, fault.New(fault.Model, "%s: %d channels in one of %d files, expected one", files[0], n, len(files))
+	}
+	return readOthers(ctx, first, files)
+}
+
+// readOthers reads the files after the first, whose image has one channel, and joins the
+// channels. It frees first.
+func readOthers(ctx context.Context, first *Image, files []string) (*Image, error) {
+	path := files[0]
 	parts := []*Image{first}
 	defer func() {
 		for _, p := range parts {
 			p.Free()
 		}
 	}()
-	dtype := first.DType
-	for i := 1; i < channels; i++ {
-		file := fmt.Sprintf("%s_%04d%s", stem, i, ending)
+	dtype, notFinite := first.DType, first.NotFinite
+	for _, file := range files[1:] {
 		p, err := Read(ctx, file)
 		if err != nil {
 			return nil, err
@@ -92,8 +127,9 @@ func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
 		if p.DType != dtype {
 			dtype = volume.Float32
 		}
+		notFinite += p.NotFinite
 	}
-	whole, err := volume.New(first.Geometry, channels, dtype)
+	whole, err := volume.New(first.Geometry, len(files), dtype)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +147,7 @@ func ReadCase(ctx context.Context, path string, channels int) (*Image, error) {
 		}
 		p.Free()
 	}
-	return &Image{Volume: whole, Dims: first.Dims, header: first.header}, nil
+	return &Image{Volume: whole, Dims: first.Dims, NotFinite: notFinite, header: first.header}, nil
 }
 
 // toFloat32 converts a volume's voxels.

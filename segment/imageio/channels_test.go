@@ -2,6 +2,8 @@ package imageio
 
 import (
 	"fmt"
+	"math"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -68,10 +70,14 @@ func TestReadCase(t *testing.T) {
 	assert.EqualValues(t, []float32{5, 7, 9}, []float32{volume.As[float32](im.Volume)[0], volume.As[float32](im.Volume)[12], volume.As[float32](im.Volume)[24]})
 	im.Free()
 
-	im, err = ReadCase(t.Context(), at("a_0001.nii.gz"), 3)
+	im, err = ReadCase(t.Context(), at("a_0001.nii.gz"), 1)
 	require.NoError(t, err)
 	assert.Equal(t, 1, im.Channels, "not the first file: the file itself")
 	im.Free()
+	_, err = ReadCase(t.Context(), at("a_0001.nii.gz"), 3)
+	assert.Equal(t, fault.Model, fault.KindOf(err))
+	assert.ErrorContains(t, err, "a_0001.nii.gz: 1 channel, the model expects 3")
+	assert.ErrorContains(t, err, at("a_0000.nii.gz"))
 
 	_, err = ReadCase(t.Context(), at("a_0000.nii.gz"), 4)
 	assert.Equal(t, fault.NotFound, fault.KindOf(err))
@@ -89,7 +95,12 @@ func TestReadCase(t *testing.T) {
 	require.NoError(t, err)
 	clear(both.Data)
 	require.NoError(t, Write(t.Context(), at("e_0000.nii"), both))
+	require.NoError(t, Write(t.Context(), at("e_0007.nii"), both))
 	both.Free()
+	im, err = ReadCase(t.Context(), at("e_0007.nii"), 2)
+	require.NoError(t, err)
+	im.Free()
+	require.NoError(t, os.Remove(at("e_0007.nii")))
 	im, err = ReadCase(t.Context(), at("e_0000.nii"), 2)
 	require.NoError(t, err)
 	assert.Equal(t, 2, im.Channels)
@@ -98,4 +109,56 @@ func TestReadCase(t *testing.T) {
 	_, err = ReadCase(t.Context(), at("e_0000.nii"), 2)
 	assert.ErrorContains(t, err, "3 channels, the model expects 2")
 	assert.Zero(t, cmem.Live())
+}
+
+func TestReadFiles(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	writeChannel(t, at("t1.nii.gz"), volume.Int16, 3, 1, 5)
+	writeChannel(t, at("other.nii"), volume.Uint8, 3, 1, 7)
+	im, err := ReadFiles(t.Context(), []string{at("t1.nii.gz"), at("other.nii")})
+	require.NoError(t, err)
+	assert.Equal(t, 2, im.Channels)
+	assert.Equal(t, []float32{5, 7}, []float32{volume.As[float32](im.Volume)[0], volume.As[float32](im.Volume)[12]})
+	require.NoError(t, Write(t.Context(), at("both.nii"), im.Volume))
+	im.Free()
+	im, err = ReadFiles(t.Context(), []string{at("both.nii")})
+	require.NoError(t, err)
+	assert.Equal(t, 2, im.Channels)
+	im.Free()
+	for _, c := range []struct {
+		kind     fault.Kind
+		contains string
+		files    []string
+	}{
+		{fault.Argument, "no image file", nil},
+		{fault.Model, "both.nii: 2 channels in one of 2 files", []string{at("both.nii"), at("t1.nii.gz")}},
+		{fault.Model, "both.nii: [3 2 2] voxels and 2 channels", []string{at("t1.nii.gz"), at("both.nii")}},
+		{fault.NotFound, "none.nii", []string{at("t1.nii.gz"), at("none.nii")}},
+	} {
+		_, err := ReadFiles(t.Context(), c.files)
+		assert.Equal(t, c.kind, fault.KindOf(err), "%v", err)
+		assert.ErrorContains(t, err, c.contains)
+	}
+	assert.Zero(t, cmem.Live())
+}
+
+// What ITK makes 0 is counted, in every file of a case.
+func TestNotFinite(t *testing.T) {
+	dir := t.TempDir()
+	v, err := volume.New(volume.Geometry{Size: [3]int{3, 2, 2}, Spacing: [3]float64{1, 1, 1}, Direction: volume.Identity}, 1, volume.Float32)
+	require.NoError(t, err)
+	defer v.Free()
+	x := volume.As[float32](v)
+	clear(x)
+	x[1], x[4], x[5] = float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))
+	a, b := filepath.Join(dir, "a.nii"), filepath.Join(dir, "b.nii.gz")
+	require.NoError(t, Write(t.Context(), a, v))
+	x[1] = 0
+	require.NoError(t, Write(t.Context(), b, v))
+	im, err := ReadFiles(t.Context(), []string{a, b})
+	require.NoError(t, err)
+	defer im.Free()
+	assert.Equal(t, 5, im.NotFinite)
+	assert.Equal(t, make([]float32, 24), volume.As[float32](im.Volume))
 }

@@ -27,6 +27,8 @@ type Image struct {
 	// 1 mm; in a 4-D image the 4th axis became the channels.
 	Dims int
 
+	NotFinite int // voxels that were NaN or infinite in the file and are 0 here
+
 	header header // the file's own header, the pattern of WriteLabels
 }
 

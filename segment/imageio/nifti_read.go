@@ -22,6 +22,8 @@ type source struct {
 	size  int64   // of the file
 	most  int64   // the bytes it can hold, inflated
 	place int64   // bytes read so far
+
+	notFinite int // voxels that were NaN or infinite
 }
 
 // open opens a file whose ending says whether it is gzipped.
@@ -192,5 +194,5 @@ func readNIfTI(ctx context.Context, path string, gz bool) (*Image, error) {
 		v.Free()
 		return nil, err
 	}
-	return &Image{Volume: v, Dims: dims, header: h}, nil
+	return &Image{Volume: v, Dims: dims, NotFinite: s.notFinite, header: h}, nil
 }

@@ -97,9 +97,9 @@ func decode(s *source, g volume.Geometry, channels int, t voxelType, order binar
 	swap := t.size > 1 && order != hostOrder
 	switch t.name {
 	case "float32":
-		err = inPlace(s, v.Data, t.size, swap, func(b []byte) { tidy(cmem.Cast[float32](b), sc) })
+		err = inPlace(s, v.Data, t.size, swap, func(b []byte) { s.notFinite += tidy(cmem.Cast[float32](b), sc) })
 	case "float64":
-		err = inPlace(s, v.Data, t.size, swap, func(b []byte) { tidy(cmem.Cast[float64](b), sc) })
+		err = inPlace(s, v.Data, t.size, swap, func(b []byte) { s.notFinite += tidy(cmem.Cast[float64](b), sc) })
 	case "int8":
 		err = convert[int8](s, v, swap, sc)
 	case "uint32":
@@ -148,11 +148,13 @@ func inPlace(s *source, data []byte, size int, swap bool, after func([]byte)) er
 }
 
 // tidy sets NaN and infinities to 0, as niftilib does on reading
-// (nifti_read_buffer), and applies the scaling in double precision.
-func tidy[F float32 | float64](x []F, sc scaling) {
+// (nifti_read_buffer), and applies the scaling in double precision. It returns
+// how many were not finite.
+func tidy[F float32 | float64](x []F, sc scaling) (notFinite int) {
 	for i, v := range x {
 		if v-v != 0 { // NaN or infinite
 			x[i] = 0
+			notFinite++
 		}
 	}
 	if sc.any {
@@ -160,6 +162,7 @@ func tidy[F float32 | float64](x []F, sc scaling) {
 			x[i] = F(float64(float64(v)*sc.slope) + sc.inter) // no fused multiply-add
 		}
 	}
+	return notFinite
 }
 
 // blocks reads n values of type S and hands them out block by block, with the

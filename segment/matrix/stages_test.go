@@ -66,8 +66,9 @@ func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, run
 	}
 	channels := image.Channels + len(config.Previous)
 	s := &stages{}
-	s.grid, err = preprocess.Open(t.Context(), image.Volume, stage, config, 2)
+	s.grid, err = preprocess.Open(image.Volume, stage, config, 2)
 	require.NoError(t, err, "stage: image")
+	require.NoError(t, s.grid.Begin(t.Context(), 0, s.grid.Shape[1]), "stage: image")
 	s.shape = append([]int{channels}, s.grid.Shape[:]...)
 	plane := s.grid.Shape[1] * s.grid.Shape[2]
 	s.image = make([]float32, channels*s.grid.Shape[0]*plane)

@@ -1,9 +1,7 @@
 package nnunet
 
 import (
-	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -44,7 +42,7 @@ type Checkpoint struct {
 func OpenCheckpoint(path string) (*Checkpoint, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, openError(path, err)
+		return nil, fault.File(path, err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -61,18 +59,6 @@ func OpenCheckpoint(path string) (*Checkpoint, error) {
 	}
 	c.closer = f
 	return c, nil
-}
-
-// openError gives the failure to open path its kind.
-func openError(path string, err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		err = p.Err // which does not repeat the path
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.NotFound, "%s: no such file", path)
-	}
-	return fault.New(fault.IO, "%s: %w", path, err)
 }
 
 // Close closes the file; the Weights can no longer be read.

@@ -2,7 +2,6 @@ package nnunet
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sort"
@@ -109,21 +108,7 @@ func (d *Dataset) parseLabels(o object) {
 	if !ok {
 		return
 	}
-	dec := json.NewDecoder(bytes.NewReader(o.fields["labels"]))
-	dec.Token() // the brace: child has seen that this is an object
-	seen := map[string]bool{}
-	for dec.More() {
-		t, err := dec.Token()
-		name, ok := t.(string)
-		var v json.RawMessage
-		if err != nil || !ok || dec.Decode(&v) != nil {
-			o.wrong(fault.Format, "labels", "an object of label values")
-			return
-		}
-		if seen[name] {
-			continue // Python keeps the place of the first and the value of the last
-		}
-		seen[name] = true
+	for _, name := range o.ordered("labels") {
 		var values []int
 		if one, ok := wholeNumber(raw.fields[name], 0, maxLabel); ok {
 			values = []int{one}

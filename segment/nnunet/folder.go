@@ -56,7 +56,7 @@ func OpenFolder(path, checkpoint string) (*Folder, error) {
 		if info, e := os.Stat(path); e == nil && !info.IsDir() {
 			return nil, fault.New(fault.Format, "%s: not a folder, expected a results folder of nnU-Net", path)
 		}
-		return nil, openError(path, err)
+		return nil, fault.File(path, err)
 	}
 	if err := recognise(path, entries, checkpoint); err != nil {
 		return nil, err
@@ -73,10 +73,10 @@ func OpenFolder(path, checkpoint string) (*Folder, error) {
 func (f *Folder) read() error {
 	var errPlans, errDataset, errFold, errNetwork error
 	var text []byte
-	if text, errPlans = readJSON(filepath.Join(f.Path, "plans.json")); errPlans == nil {
+	if text, errPlans = ReadJSON(filepath.Join(f.Path, "plans.json")); errPlans == nil {
 		f.Plans, errPlans = ParsePlans(text, filepath.Join(f.Path, "plans.json"))
 	}
-	if text, errDataset = readJSON(filepath.Join(f.Path, "dataset.json")); errDataset == nil {
+	if text, errDataset = ReadJSON(filepath.Join(f.Path, "dataset.json")); errDataset == nil {
 		f.Dataset, errDataset = ParseDataset(text, filepath.Join(f.Path, "dataset.json"))
 	}
 	c, errFold := f.OpenFold(f.Folds[0])
@@ -233,18 +233,19 @@ func (f *Folder) OpenFolds(names []string) ([]*Checkpoint, error) {
 	return open, nil
 }
 
-// readJSON reads a file of at most maxJSON bytes.
-func readJSON(path string) ([]byte, error) {
+// ReadJSON reads the text of a JSON file, 16 MiB at most. Errors: NotFound, IO, Format (no
+// regular file, or too large).
+func ReadJSON(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, openError(path, err)
+		return nil, fault.File(path, err)
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxJSON {
 		return nil, fault.New(fault.Format, "%s: has %d bytes, expected a JSON file of %d at most", path, info.Size(), maxJSON)
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, openError(path, err)
+		return nil, fault.File(path, err)
 	}
 	return b, nil
 }

@@ -146,6 +146,27 @@ func (o object) keys() []string {
 	return names
 }
 
+// ordered returns the keys of the object at key in the file's order; of one that is there
+// twice, as for Python, the place of the first counts (and the value of the last). The
+// value at key is known to be an object.
+func (o object) ordered(key string) (names []string) {
+	dec := json.NewDecoder(bytes.NewReader(o.fields[key]))
+	dec.Token() // the brace
+	seen := map[string]bool{}
+	for dec.More() {
+		t, _ := dec.Token()
+		name, ok := t.(string)
+		if !ok || dec.Decode(new(json.RawMessage)) != nil {
+			return names
+		}
+		if !seen[name] {
+			names = append(names, name)
+		}
+		seen[name] = true
+	}
+	return names
+}
+
 // wrong notes that the value of key is not what was expected.
 func (o object) wrong(k fault.Kind, key, expected string) {
 	v, ok := o.fields[key]

@@ -51,6 +51,7 @@ type Configuration struct {
 	Spacing       []float64 // millimetres, as many as PatchSize
 	BatchSize     int       // of training; 0 where the file lacks it
 	BatchDice     bool      // of training
+	NoMirroring   bool      // training does not mirror; of libflare's preset Student
 	Normalization []string  // scheme of each channel, one of those in Schemes
 	UseMask       []bool    // use_mask_for_norm of each channel
 
@@ -200,7 +201,8 @@ func (p *Plans) Configuration(name string) (*Configuration, error) {
 
 // configuration is Configuration with the problems noted in o.rep.
 func (p *Plans) configuration(o object, name string) *Configuration {
-	c := &Configuration{Name: name, PatchSize: o.patchSize(), BatchDice: o.optBool("batch_dice", false)}
+	c := &Configuration{Name: name, PatchSize: o.patchSize(), BatchDice: o.optBool("batch_dice", false),
+		NoMirroring: !o.optBool("mirroring", true)}
 	if len(c.PatchSize) > 0 {
 		c.Spacing = o.positive("spacing", len(c.PatchSize))
 	}

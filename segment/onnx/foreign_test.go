@@ -95,6 +95,18 @@ func compute(t *testing.T, m *onnx.Model, device string, input []float32) []floa
 	return slices.Clone(s.Outputs[0])
 }
 
+// computeHalf is compute for a model whose output is float16: by a Cast more.
+func computeHalf(t *testing.T, half *onnx.Model, input []float32) []float32 {
+	t.Helper()
+	out := half.Graph.Outputs[0]
+	require.Equal(t, onnx.Float16, out.Type)
+	m, graph, wide := *half, *half.Graph, *out
+	wide.Name, wide.Type = "wide", onnx.Float
+	graph.Nodes = append(slices.Clone(graph.Nodes), op("Cast", []string{out.Name}, []string{"wide"}, &onnx.Attribute{Name: "to", Type: onnx.AttrInt, I: int64(onnx.Float)}))
+	graph.Outputs, m.Graph = []*onnx.ValueInfo{&wide}, &graph
+	return compute(t, &m, engine.ORT, input)
+}
+
 func long(dims []onnx.Dim) (out []int64) {
 	for _, d := range dims {
 		out = append(out, d.Value)

@@ -20,15 +20,18 @@ var halfOperators = strings.Fields("Conv ConvTranspose InstanceNormalization Rel
 	"Add Sub Mul Concat AveragePool MaxPool Identity")
 
 // Half returns a model that computes in float16 what m computes in float32, for
-// devices that are faster at it: m's inputs and outputs stay float32 and are converted
-// on the device, which is cheaper than to widen the logits of a tile on the host.
-// Weights are rounded to the nearest float16. What has no place there stays in float32
-// between conversions: operators other than those of convolutional networks, and those
-// with weights beyond float16's range of 65504; notes name the latter.
+// devices that are faster at it. Its outputs are float16, too, under other names: a tile
+// of logits is the most that crosses the bus, and is widened where it is accumulated. Its
+// inputs stay float32 and are converted on the device: an image has one channel where
+// logits have ten or more, so that to halve it would save a percent or two of a tile's
+// time, and the numbers would be the same. Weights are rounded to the nearest float16.
+// What has no place there stays in float32 between conversions: operators other than
+// those of convolutional networks, and those with weights beyond float16's range of
+// 65504; notes name the latter.
 //
 // m does not change; nodes and weights that stay as they are are shared with it.
-// Errors: Unsupported (graphs inside of nodes), Format (weights whose number
-// contradicts their shape), and those of Load.
+// Errors: Unsupported (graphs inside of nodes, an output that is not float32), Format
+// (weights whose number contradicts their shape), and those of Load.
 func (m *Model) Half() (half *Model, notes []string, err error) {
 	h := &halving{old: m.Graph, float: map[string]bool{}, full: map[string]bool{}, half: map[string]bool{}, weights: map[string]*Tensor{}}
 	for _, t := range m.Graph.Initializers {
@@ -44,13 +47,20 @@ func (m *Model) Half() (half *Model, notes []string, err error) {
 			return nil, nil, err
 		}
 	}
+	var outputs []*ValueInfo
 	for _, o := range m.Graph.Outputs {
-		h.asFull(o.Name)
+		if o.Type != Float {
+			return nil, nil, fault.New(fault.Unsupported, "output %.80q is not float32; such networks are not converted to float16", o.Name)
+		}
+		h.asHalf(o.Name)
+		half := *o
+		half.Name, half.Type = halfName(o.Name), Float16
+		outputs = append(outputs, &half)
 	}
 	out := *m
 	out.Metadata = slices.Clone(m.Metadata)
 	// Notes on the types of values in between would now be wrong.
-	out.Graph = &Graph{Name: m.Graph.Name, Nodes: h.nodes, Initializers: h.initializers, Outputs: m.Graph.Outputs, extra: withoutField(m.Graph.extra, fieldValueInfo)}
+	out.Graph = &Graph{Name: m.Graph.Name, Nodes: h.nodes, Initializers: h.initializers, Outputs: outputs, extra: withoutField(m.Graph.extra, fieldValueInfo)}
 	for _, v := range m.Graph.Inputs {
 		if h.weights[v.Name] == nil || h.full[v.Name] {
 			out.Graph.Inputs = append(out.Graph.Inputs, v)

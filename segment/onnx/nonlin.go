@@ -10,6 +10,9 @@ import (
 // nonlin appends the activation called name and returns its output; the last
 // node has its name. PReLU's slope is the weight name.weight.
 func (u *unet) nonlin(name, x string) string {
+	if u.tape != nil {
+		return u.tape.leakyReLU(name, x, u.Nonlin)
+	}
 	switch u.Nonlin.Kind {
 	case nnunet.NonlinReLU:
 		return u.node("Relu", name, []string{x})
@@ -54,4 +57,23 @@ func (u *unet) number(name string, v float64) string {
 		u.g.Initializers = append(u.g.Initializers, &Tensor{Name: name, Type: Float, Dims: []int64{1}, Raw: raw})
 	}
 	return name
+}
+
+// leakyReLU appends y = x where x > 0 and slope x elsewhere, and ReLU, whose slope is 0.
+// Its gradient is told from y, which the next convolution keeps anyway: 1 or slope, by
+// the sign of y; Clip is many times faster than a choice by Where.
+func (t *tape) leakyReLU(name, x string, n nnunet.Nonlin) string {
+	slope, y := n.Slope, ""
+	switch n.Kind {
+	case nnunet.NonlinNone:
+		return x
+	case nnunet.NonlinReLU:
+		slope, y = 0, t.op("Relu", name, []string{x})
+	default:
+		y = t.op("LeakyRelu", name, []string{x}, float("alpha", slope))
+	}
+	return t.note(y, t.shapes[x], func(dy string) {
+		mask := t.clip(name+"/mask", t.mul(name+"/large", y, t.scalar(1e30)), slope, 1)
+		t.add(x, t.mul(name+"/dx", dy, mask))
+	})
 }

@@ -27,13 +27,7 @@ func UNet(g *Graph, prefix string, arch *nnunet.Architecture, inChannels, heads 
 		return "", err
 	}
 	u := &unet{g: g, prefix: prefix, Architecture: arch, w: w}
-	var skips []string
-	if arch.Residual() {
-		skips = u.residualEncoder(input, inChannels)
-	} else {
-		skips = u.plainEncoder(input, inChannels)
-	}
-	logits := u.decoder(skips, heads)
+	logits := u.decoder(u.encoder(input, inChannels), heads)[0]
 	for _, name := range w.Unused() {
 		u.problems = append(u.problems, name+" is not part of the network")
 	}
@@ -81,6 +75,17 @@ type unet struct {
 	prefix   string
 	w        Weights
 	problems []string
+
+	tape *tape // of the gradients, where the graph is to train; else nil
+}
+
+// encoder returns the output of each stage; stage s is
+// 1 x Features[s] x patch/strides, in training with more than one sample.
+func (u *unet) encoder(x string, channels int) (skips []string) {
+	if u.Residual() {
+		return u.residualEncoder(x, channels)
+	}
+	return u.plainEncoder(x, channels)
 }
 
 // plainEncoder returns the output of each stage; stage s is
@@ -93,7 +98,7 @@ func (u *unet) plainEncoder(x string, channels int) (skips []string) {
 				stride = nil
 			}
 			name := fmt.Sprintf("encoder.stages.%d.0.convs.%d", s, i)
-			x = u.convBlock(name, x, channels, u.Features[s], u.Kernels[s], stride, true)
+			x = u.convBlock(name, x, channels, u.Features[s], u.Kernels[s], stride, activated|dropped)
 			channels = u.Features[s]
 		}
 		skips = append(skips, x)
@@ -103,7 +108,7 @@ func (u *unet) plainEncoder(x string, channels int) (skips []string) {
 
 // residualEncoder returns the output of each stage as plainEncoder does.
 func (u *unet) residualEncoder(x string, channels int) (skips []string) {
-	x = u.convBlock("encoder.stem.convs.0", x, channels, u.StemChannels, u.Kernels[0], nil, true)
+	x = u.convBlock("encoder.stem.convs.0", x, channels, u.StemChannels, u.Kernels[0], nil, activated|dropped)
 	channels = u.StemChannels
 	for s := range u.Stages {
 		for i := range u.BlocksPerStage[s] {
@@ -129,7 +134,7 @@ func (u *unet) residualEncoder(x string, channels int) (skips []string) {
 func (u *unet) residualBlock(name, x string, in, inner, out int, kernel, stride []int) string {
 	skip, place := x, 0
 	if strided(stride) {
-		skip = u.node("AveragePool", name+".skip.0", []string{x}, ints("kernel_shape", stride), ints("strides", stride))
+		skip = u.averagePool(name+".skip.0", x, stride)
 		place = 1
 	}
 	if in != out {
@@ -139,23 +144,24 @@ func (u *unet) residualBlock(name, x string, in, inner, out int, kernel, stride 
 		skip = u.norm(path+".norm", skip, out)
 	}
 	if inner > 0 {
-		x = u.convBlock(name+".conv1", x, in, inner, u.ones(), nil, true)
-		x = u.convBlock(name+".conv2", x, inner, inner, kernel, stride, true)
-		x = u.convBlock(name+".conv3", x, inner, out, u.ones(), nil, false)
+		x = u.convBlock(name+".conv1", x, in, inner, u.ones(), nil, activated)
+		x = u.convBlock(name+".conv2", x, inner, inner, kernel, stride, activated|dropped)
+		x = u.convBlock(name+".conv3", x, inner, out, u.ones(), nil, 0)
 	} else {
-		x = u.convBlock(name+".conv1", x, in, out, kernel, stride, true)
-		x = u.convBlock(name+".conv2", x, out, out, kernel, nil, false)
+		x = u.convBlock(name+".conv1", x, in, out, kernel, stride, activated|dropped)
+		x = u.convBlock(name+".conv2", x, out, out, kernel, nil, 0)
 	}
-	x = u.node("Add", name+".add", []string{x, skip})
+	x = u.add(name+".add", u.drop(name+".drop_path", x, DropPath), skip)
 	if inner > 0 {
 		return u.nonlin(name+".nonlin3", x)
 	}
 	return u.nonlin(name+".nonlin2", x)
 }
 
-// decoder takes the encoder's outputs and returns the logits. Stage s works at
-// the resolution of the encoder's stage Stages-2-s.
-func (u *unet) decoder(skips []string, heads int) string {
+// decoder takes the encoder's outputs and returns the logits, in training those of
+// every supervised stage, the coarsest first. Stage s works at the resolution of the
+// encoder's stage Stages-2-s.
+func (u *unet) decoder(skips []string, heads int) (logits []string) {
 	x := skips[u.Stages-1]
 	last := u.Stages - 2
 	for s := range u.Stages - 1 {
@@ -163,78 +169,53 @@ func (u *unet) decoder(skips []string, heads int) string {
 		below, features := u.Features[level+1], u.Features[level]
 		x = u.transposedConv(fmt.Sprintf("decoder.transpconvs.%d", s), x, below, features, u.Strides[level+1])
 		name := fmt.Sprintf("decoder.stages.%d", s)
-		x = u.node("Concat", name+".concat", []string{x, skips[level]}, integer("axis", 1))
+		x = u.concat(name+".concat", x, skips[level])
 		channels := 2 * features
 		for i := range u.DecoderPerStage[s] {
 			if u.Class == "ResidualUNet" { // BasicBlockD, whatever the encoder's blocks are
 				x = u.residualBlock(fmt.Sprintf("%s.blocks.%d", name, i), x, channels, 0, features, u.Kernels[level], nil)
 			} else {
-				x = u.convBlock(fmt.Sprintf("%s.convs.%d", name, i), x, channels, features, u.Kernels[level], nil, true)
+				x = u.convBlock(fmt.Sprintf("%s.convs.%d", name, i), x, channels, features, u.Kernels[level], nil, activated|dropped)
 			}
 			channels = features
 		}
+		name = fmt.Sprintf("decoder.seg_layers.%d", s)
+		if s == last || u.tape.supervised(s) {
+			logits = append(logits, u.conv(name, x, features, heads, u.ones(), nil, true))
+		} else if u.tape != nil {
+			u.tape.idle(name+".weight", append([]int{heads, features}, u.ones()...)...)
+			u.tape.idle(name+".bias", heads)
+		}
 	}
-	return u.conv(fmt.Sprintf("decoder.seg_layers.%d", last), x, u.Features[0], heads, u.ones(), nil, true)
+	return logits
 }
 
-// convBlock is ConvDropoutNormReLU; activate says whether it has its
-// activation (building_blocks/simple_conv_blocks.py).
-func (u *unet) convBlock(name, x string, in, out int, kernel, stride []int, activate bool) string {
-	x = u.conv(name+".conv", x, in, out, kernel, stride, u.ConvBias)
-	if !activate {
-		return u.norm(name+".norm", x, out)
+// The parts of a convBlock besides convolution and norm.
+const (
+	activated = 1 << iota // has an activation
+	dropped               // has dropout, in training
+)
+
+// convBlock is ConvDropoutNormReLU (building_blocks/simple_conv_blocks.py).
+func (u *unet) convBlock(name, x string, in, out int, kernel, stride []int, parts int) string {
+	nonlinFirst := u.NonlinFirst && u.Norm.Kind != nnunet.NormNone && parts&activated != 0
+	bias := u.ConvBias
+	if u.tape != nil && bias && u.Norm.Kind == nnunet.NormInstance && !nonlinFirst {
+		// The norm takes out what a bias adds.
+		bias = false
+		defer u.tape.still(name+".conv.bias", out)
 	}
-	if u.NonlinFirst && u.Norm.Kind != nnunet.NormNone {
+	x = u.conv(name+".conv", x, in, out, kernel, stride, bias)
+	if parts&dropped != 0 {
+		x = u.drop(name+".dropout", x, Dropout)
+	}
+	switch {
+	case parts&activated == 0:
+		return u.norm(name+".norm", x, out)
+	case nonlinFirst:
 		return u.norm(name+".norm", u.nonlin(name+".nonlin", x), out)
 	}
 	return u.nonlin(name+".nonlin", u.norm(name+".norm", x, out))
-}
-
-// conv pads each axis by (kernel-1)/2 on both sides; stride nil is 1.
-// Weight: out x in x kernel.
-func (u *unet) conv(name, x string, in, out int, kernel, stride []int, bias bool) string {
-	pads := make([]int, 2*u.Dims)
-	for i, k := range kernel {
-		pads[i], pads[i+u.Dims] = (k-1)/2, (k-1)/2
-	}
-	if stride == nil {
-		stride = u.ones()
-	}
-	inputs := []string{x, u.weight(name+".weight", append([]int{out, in}, kernel...)...)}
-	if bias {
-		inputs = append(inputs, u.weight(name+".bias", out))
-	}
-	return u.node("Conv", name, inputs, ints("kernel_shape", kernel), ints("strides", stride), ints("pads", pads))
-}
-
-// transposedConv upsamples by stride with a kernel of the same size.
-// Weight: in x out x stride.
-func (u *unet) transposedConv(name, x string, in, out int, stride []int) string {
-	inputs := []string{x, u.weight(name+".weight", append([]int{in, out}, stride...)...)}
-	if u.ConvBias {
-		inputs = append(inputs, u.weight(name+".bias", out))
-	}
-	return u.node("ConvTranspose", name, inputs, ints("kernel_shape", stride), ints("strides", stride))
-}
-
-// norm has weight and bias of one number per channel, BatchNorm also
-// running_mean and running_var; without affine, weight is 1 and bias 0.
-func (u *unet) norm(name, x string, channels int) string {
-	if u.Norm.Kind == nnunet.NormNone {
-		return x
-	}
-	var inputs []string
-	if u.Norm.Affine {
-		inputs = []string{x, u.weight(name+".weight", channels), u.weight(name+".bias", channels)}
-	} else {
-		inputs = []string{x, u.constant("ones", channels, 1), u.constant("zeros", channels, 0)}
-	}
-	eps := float("epsilon", u.Norm.Eps)
-	if u.Norm.Kind == nnunet.NormBatch {
-		inputs = append(inputs, u.weight(name+".running_mean", channels), u.weight(name+".running_var", channels))
-		return u.node("BatchNormalization", name, inputs, eps)
-	}
-	return u.node("InstanceNormalization", name, inputs, eps)
 }
 
 // node appends an operator and returns its output, which has its name.
@@ -247,6 +228,9 @@ func (u *unet) node(op, name string, inputs []string, attributes ...*Attribute) 
 // weight appends a parameter of the state dict and returns its name in the
 // graph.
 func (u *unet) weight(name string, shape ...int) string {
+	if u.tape != nil {
+		return u.tape.parameter(name, shape...)
+	}
 	t, err := u.w.Tensor(name, shape)
 	if err != nil {
 		u.problems = append(u.problems, err.Error())

@@ -113,3 +113,30 @@ func int64s(v []int) []int64 {
 	}
 	return out
 }
+
+// FoldWeights returns the weights of one fold of a model that Network made; Parse's bytes
+// must stay. Deep-supervision heads are not among them. Errors: Argument (a fold that m
+// lacks).
+func (m *Model) FoldWeights(fold string) (*StateDict, error) {
+	if !slices.Contains(m.Folds(), fold) {
+		return nil, fault.New(fault.Argument, "the model has no fold %.40q, only %s", fold, strings.Join(m.Folds(), ", "))
+	}
+	s := NewStateDict()
+	s.source = "fold " + fold
+	for _, t := range m.Graph.Initializers {
+		name, ok := strings.CutPrefix(t.Name, foldPrefix(fold))
+		if !ok {
+			continue
+		}
+		shape := make([]int, len(t.Dims))
+		for i, d := range t.Dims {
+			shape[i] = int(d)
+		}
+		s.Add(name, shape, func(dst []float32) error {
+			numbers, err := t.floats()
+			copy(dst, numbers)
+			return err
+		})
+	}
+	return s, nil
+}

@@ -5,10 +5,10 @@ import (
 	"github.com/libflare/libflare/segment/volume"
 )
 
-// cropToNonzero returns the smallest part of the view outside which every channel
+// CropToNonzero returns the smallest part of the view outside which every channel
 // is zero, as nnU-Net's crop_to_nonzero; the whole view where all is zero. (nnU-Net
 // also fills holes in the nonzero mask: that does not move its bounding box.)
-func cropToNonzero(image *volume.Volume, view volume.View, threads int) volume.View {
+func CropToNonzero(image *volume.Volume, view volume.View, threads int) volume.View {
 	lo, hi := view.Shape, [3]int{}
 	for channel := range image.Channels {
 		var l, h [3]int

@@ -33,6 +33,9 @@ type Normalization struct {
 	Lower, Upper, Mean, StdDev float64 // percentiles 0.5 and 99.5, mean and standard deviation
 }
 
+// own reports whether the channel is normalised into an array of its own.
+func (n Normalization) own() bool { return n.Scheme == ZScore && n.Mask }
+
 // epsilon is the smallest divisor, as in nnU-Net.
 const epsilon = 1e-8
 

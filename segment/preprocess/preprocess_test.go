@@ -169,8 +169,12 @@ type whole struct {
 // run opens a case and takes its planes seven at a time.
 func run(t *testing.T, image, previous *volume.Volume, c Config, threads int) (*whole, error) {
 	t.Helper()
-	k, err := Open(t.Context(), image, previous, c, threads)
+	k, err := Open(image, previous, c, threads)
 	if err != nil {
+		return nil, err
+	}
+	if err := k.Begin(t.Context(), 0, k.Shape[1]); err != nil {
+		k.Close()
 		return nil, err
 	}
 	n := k.Shape[1] * k.Shape[2]

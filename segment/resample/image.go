@@ -108,14 +108,14 @@ func (p *plan) run(dst []float32, src Source, lo, hi float32, threads int) error
 // x out[2].
 func (plan *plan) slices(ctx context.Context, stack []float32, src Source, first, end, threads int) error {
 	p, q, p2, q2 := plan.in[1], plan.in[2], plan.out[1], plan.out[2]
-	if p == p2 && q == q2 {
+	passP, passQ := plan.pass[1], plan.pass[2]
+	if passP.same && passQ.same {
 		return parallel.For(end-first, threads, func(_, i int) error {
 			kernel.Load(stack[i*p*q:(i+1)*p*q], src.Plane(first+i), src.Affine)
 			return nil
 		})
 	}
 	clipEach := plan.clip && plan.separate == 0
-	passP, passQ := plan.pass[1], plan.pass[2]
 	lend := newScratch(threads, max(p*q, p2*q, p*q2, p2*q2), passP, passQ)
 	return parallel.For(end-first, threads, func(worker, i int) error {
 		if ctx.Err() != nil {
@@ -138,12 +138,12 @@ func (plan *plan) slices(ctx context.Context, stack []float32, src Source, first
 		if clipEach {
 			lo, hi = Extremes(b[:p*q])
 		}
-		if q != q2 {
+		if !passQ.same {
 			passQ.rows(a, p, b, p, p, s)
 			a, b = b, a
 		}
 		target := stack[i*p2*q2 : (i+1)*p2*q2]
-		if p == p2 {
+		if passP.same {
 			kernel.Transpose(target, q2, b, p, q2, p)
 		} else {
 			kernel.Transpose(a, q2, b, p, q2, p)

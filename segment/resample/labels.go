@@ -15,6 +15,7 @@ import (
 type Target struct {
 	Labels        *volume.Volume // Uint8 or Uint16, one channel
 	View          volume.View
+	Rows          [2]int    // of the view's middle axis, from to before: what is written where Needs says that it splits; zero: all
 	Probabilities []float32 // nil, or classes x the whole grid of Labels
 	Regions       []uint16  // nil, or the label of each region in the order of writing
 	Head          *Head     // nil where planes hold logits
@@ -56,13 +57,19 @@ type Labels struct {
 // Labels prepares the way from logits of shape low, of so many classes, to the
 // target's view; from and to are the spacings in mm of the axes of the logits and of
 // the target's view. Resampling is nnU-Net's with is_seg False, followed by the
-// largest logit (the first of equals) or the regions above 0. Errors are those of
+// largest logit (the first of equals) or the regions above 0. Where the target names rows,
+// planes hold the rows of logits that Needs names. Errors are those of
 // Image, and Model for a head that does not fit the classes. Cancelling ctx ends Plane
 // with an error of kind Cancelled. The caller calls Close.
 func (m Method) Labels(ctx context.Context, low [3]int, classes int, from, to [3]float64, t Target, threads int) (*Labels, error) {
 	p, err := m.plan(low, t.View.Shape, from, to)
 	if err != nil {
 		return nil, err
+	}
+	if t.Rows != [2]int{} && p.local() {
+		need := p.needs(t.Rows)
+		p = p.rows(t.Rows[0], t.Rows[1], need[0], need[1])
+		t.View = t.View.Crop([3]int{0, t.Rows[0], 0}, [3]int{t.View.Shape[0], t.Rows[1], t.View.Shape[2]})
 	}
 	l := &Labels{ctx: ctx, classes: classes, channels: classes, threads: max(1, threads), low: p.in, out: p.out, target: t, plan: p}
 	if h := t.Head; h != nil {
@@ -79,6 +86,32 @@ func (m Method) Labels(ctx context.Context, low [3]int, classes int, from, to [3
 		return nil, err
 	}
 	return l, nil
+}
+
+// Needs returns a function that tells which rows (of the middle axis) of logits of shape
+// low some rows of a target of shape out need; both from the first to before the last. splits
+// is false where any need all logits, because splines above order 1 reach over the whole grid.
+// Other arguments and errors are those of Labels.
+func (m Method) Needs(low, out [3]int, from, to [3]float64) (needs func(rows [2]int) [2]int, splits bool, err error) {
+	p, err := m.plan(low, out, from, to)
+	if err != nil {
+		return nil, false, err
+	}
+	if !p.local() {
+		return func([2]int) [2]int { return [2]int{0, low[1]} }, false, nil
+	}
+	return p.needs, true, nil
+}
+
+// needs returns the input rows that some output rows of a local plan need; both from the
+// first to before the last.
+func (p *plan) needs(rows [2]int) [2]int {
+	y, last := p.pass[1], rows[1]-1
+	end := int(y.start[last]) + 1
+	if y.weight[last] != 0 {
+		end++
+	}
+	return [2]int{int(y.start[rows[0]]), end}
 }
 
 // allocate makes the buffers.
@@ -98,12 +131,15 @@ func (l *Labels) allocate() (err error) {
 			}
 		}
 	}
-	l.planes.Channels, l.band = l.channels, min(max(l.out[1]/(4*l.threads), 1), 16)
+	l.planes.Channels, l.band = l.channels, min(max(l.out[1]/(4*l.threads), 1), maxBand)
 	for range l.threads {
 		l.workers = append(l.workers, l.newWorker())
 	}
 	return nil
 }
+
+// maxBand is how many output rows a worker takes at a time at most.
+const maxBand = 16
 
 // first reports whether labels of low-resolution voxels come first and only what they
 // leave open is interpolated.

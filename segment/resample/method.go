@@ -155,6 +155,14 @@ func (m Method) planAlong(in, out [3]int, axis int) *plan {
 // along each axis.
 func (p *plan) local() bool { return p.pass[0].local() && p.pass[1].local() && p.pass[2].local() }
 
+// rows returns the plan for the output rows (of the middle axis) from to before to alone,
+// out of the input rows from first to before end.
+func (p *plan) rows(from, to, first, end int) *plan {
+	r := *p
+	r.in[1], r.out[1], r.pass[1] = end-first, to-from, p.pass[1].part(from, to, first, end)
+	return &r
+}
+
 // turn returns the plan for transposed grids.
 func (p *plan) turn(perm [3]int) *plan {
 	t := *p

@@ -6,6 +6,7 @@ import "github.com/libflare/libflare/segment/internal/kernel"
 type pass struct {
 	in, out int
 	order   int       // 0 nearest, 1 linear, 2 to 5 spline
+	same    bool      // every voxel stays as it is
 	start   []int32   // first input voxel (orders 0 and 1) or spline coefficient
 	weight  []float32 // orders 0 and 1: of the right neighbour; 3: four per output voxel
 	taps    []float64 // orders 2, 4 and 5: order+1 per output voxel
@@ -15,7 +16,7 @@ type pass struct {
 func splinePass(in, out, order int) *pass {
 	p := &pass{in: in, out: out, order: order}
 	if in == out {
-		p.order = 0 // every order leaves the voxels as they are
+		p.order, p.same = 0, true // every order leaves the voxels as they are
 	}
 	switch p.order {
 	case 0:
@@ -32,7 +33,7 @@ func splinePass(in, out, order int) *pass {
 
 // torchPass is torch's interpolation; fused as for torchPosition.
 func torchPass(in, out int, mode Mode, fused bool) *pass {
-	p := &pass{in: in, out: out}
+	p := &pass{in: in, out: out, same: in == out}
 	if mode == Linear && in != out {
 		p.order = 1
 		p.start, p.weight = torchLinearTable(in, out, fused)
@@ -40,6 +41,18 @@ func torchPass(in, out int, mode Mode, fused bool) *pass {
 		p.start, p.weight = torchNearestTable(in, out, mode == NearestExact)
 	}
 	return p
+}
+
+// part returns the pass to the output voxels from to before to alone, out of the input
+// voxels from first to before end, which must hold all that those need.
+func (p *pass) part(from, to, first, end int) *pass {
+	part := &pass{in: end - first, out: to - from, order: p.order, start: make([]int32, to-from)}
+	for j := range part.start {
+		part.start[j] = p.start[from+j] - int32(first)
+	}
+	weights, taps := len(p.weight)/p.out, len(p.taps)/p.out
+	part.weight, part.taps = p.weight[from*weights:to*weights], p.taps[from*taps:to*taps]
+	return part
 }
 
 // local reports whether an output voxel depends on no more than two input voxels.

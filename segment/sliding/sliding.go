@@ -2,6 +2,7 @@ package sliding
 
 import (
 	"context"
+	"time"
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
@@ -27,23 +28,34 @@ type Task struct {
 	Apart    bool    // accumulate the networks side by side instead of averaging them
 	Threads  int
 
-	// Load writes the image's next n planes, channel by channel: plane counts from 0.
+	// Strip is the rows, along the middle axis, whose logits are wanted, from the first to
+	// before the second: only tiles that touch them run, and accumulators hold nothing else.
+	// Zero: all rows.
+	Strip [2]int
+
+	// Load writes the rows ImageRows of the image's next n planes, channel by channel: plane
+	// counts from 0.
 	Load func(ctx context.Context, n int, dst func(channel, plane int) []float32) error
 	// Wanted reports whether a tile is to be run, by its half-open box of the image;
 	// nil: all are. Where no tile runs, logits are zero.
 	Wanted func(lo, hi [3]int) bool
 
 	// Network runs on Inputs[slot] (channels x patch) into Outputs[slot] (classes x
-	// patch). With two slots (there are one or two) the next pass is prepared, and the last
-	// one accumulated and exported, while the network runs.
+	// patch), or where it computes in float16, into HalfOutputs[slot] (its bits). With two
+	// slots (there are one or two) the next pass is prepared, and the last one accumulated and
+	// exported, while the network runs.
 	Network         Network
 	Inputs, Outputs [][]float32
+	HalfOutputs     [][]uint16 // in place of Outputs
 
 	// Plane takes the finished planes of the logits in order: those of the Accumulated()
-	// channels lie stride apart and are followed by kernel.Slack finite values. A plane stays
-	// as it is until the call for the next has returned.
+	// channels, of a plane the strip's rows, lie stride apart and are followed by kernel.Slack
+	// finite values. A plane stays as it is until the call for the next has returned.
 	Plane func(z int, logits []float32, stride int) error
 	Tile  func(done, all int) error // called after every tile that ran; an error ends the run
+	// Waited, unless nil, is told with two slots how long there was nothing to do but to wait
+	// for the network.
+	Waited func(time.Duration)
 }
 
 // Accumulated returns how many channels are accumulated: those of Plane's logits.
@@ -57,8 +69,48 @@ func (t *Task) Accumulated() int {
 // tile is where a tile starts on the padded image.
 type tile [3]int
 
+// strip returns the rows whose logits are wanted.
+func (t *Task) strip() (from, to int) {
+	if t.Strip == [2]int{} {
+		return 0, t.Shape[1]
+	}
+	return t.Strip[0], t.Strip[1]
+}
+
+// ImageRows returns the rows of the image, along the middle axis, that the tiles to run
+// look at; none where no tile runs.
+func (t *Task) ImageRows() (from, to int) {
+	axes := t.axes()
+	return t.imageRows(&axes)
+}
+
+func (t *Task) imageRows(axes *[3]axis) (from, to int) {
+	from = t.Shape[1]
+	rows, _ := t.rows(axes)
+	for _, row := range rows {
+		for _, at := range row {
+			_, first, count := axes[1].inside(at[1])
+			from, to = min(from, first), max(to, first+count)
+		}
+	}
+	return min(from, to), to
+}
+
+// Shared returns how many rows of tiles (along the middle axis) touch both rows below end
+// and rows from first on.
+func (t *Task) Shared(end, first int) (n int) {
+	y := t.axis(1)
+	for _, p := range y.positions {
+		if _, from, count := y.inside(p); from < end && from+count > first {
+			n++
+		}
+	}
+	return n
+}
+
 // rows returns the tiles to run, by their positions along the slowest axis.
 func (t *Task) rows(axes *[3]axis) (rows [][]tile, run int) {
+	from, to := t.strip()
 	for _, pz := range axes[0].positions {
 		var row []tile
 		for _, py := range axes[1].positions {
@@ -69,7 +121,7 @@ func (t *Task) rows(axes *[3]axis) (rows [][]tile, run int) {
 					_, first, count := axes[i].inside(at[i])
 					lo[i], hi[i] = first, first+count
 				}
-				if t.Wanted == nil || t.Wanted(lo, hi) {
+				if lo[1] < to && hi[1] > from && (t.Wanted == nil || t.Wanted(lo, hi)) {
 					row = append(row, at)
 				}
 			}
@@ -79,7 +131,7 @@ func (t *Task) rows(axes *[3]axis) (rows [][]tile, run int) {
 	return rows, run
 }
 
-// Tiles returns how many tiles the image has, and how many of them are wanted.
+// Tiles returns how many tiles the image has, and how many of them are to run.
 func (t *Task) Tiles() (all, wanted int) {
 	axes := t.axes()
 	all = len(axes[0].positions) * len(axes[1].positions) * len(axes[2].positions)
@@ -87,20 +139,31 @@ func (t *Task) Tiles() (all, wanted int) {
 	return all, wanted
 }
 
-func (t *Task) axes() [3]axis {
-	var axes [3]axis
+// Coverage returns how many tiles touch a voxel of the image, on average.
+func (t *Task) Coverage() float64 {
+	n := 1.0
+	for _, a := range t.axes() {
+		in := 0
+		for _, p := range a.positions {
+			_, _, count := a.inside(p)
+			in += count
+		}
+		n *= float64(in) / float64(a.n)
+	}
+	return n
+}
+
+func (t *Task) axes() [3]axis { return [3]axis{t.axis(0), t.axis(1), t.axis(2)} }
+
+func (t *Task) axis(i int) axis {
 	share := t.Step
 	if share == 0 {
 		share = 0.5
 	}
-	for i := range 3 {
-		if j := i - (3 - len(t.Patch)); j >= 0 {
-			axes[i] = newAxis(t.Shape[i], t.Patch[j], false, share)
-		} else {
-			axes[i] = newAxis(t.Shape[i], 1, true, share)
-		}
+	if j := i - (3 - len(t.Patch)); j >= 0 {
+		return newAxis(t.Shape[i], t.Patch[j], false, share)
 	}
-	return axes
+	return newAxis(t.Shape[i], 1, true, share)
 }
 
 // blockPlanes is the least number of planes that are asked of Load at a time, where
@@ -110,8 +173,10 @@ const blockPlanes = 16
 // Memory returns the bytes of the arrays that Run holds besides the slots.
 func (t *Task) Memory() int64 {
 	axes := t.axes()
-	plane := int64(t.Shape[1]) * int64(t.Shape[2]) * 4
-	return plane * (int64(t.Accumulated())*int64(axes[0].ring()) + int64(t.Channels)*int64(axes[0].imageRing()))
+	from, to := t.strip()
+	first, end := t.imageRows(&axes)
+	row := int64(t.Shape[2]) * 4
+	return row*(int64(t.Accumulated()*axes[0].ring())*int64(to-from)+int64(t.Channels*axes[0].imageRing())*int64(end-first)) + 4*kernel.Slack
 }
 
 // ring is how many planes unfinished tiles touch at most, and the one handed out last.
@@ -127,9 +192,11 @@ type run struct {
 	flips [][3]bool
 	share float32 // of one pass in the average
 
-	image  []float32 // channels x imageRing planes; plane z at z mod imageRing
+	band   [2]int    // the image's rows that are held
+	image  []float32 // channels x imageRing planes of the band; plane z at z mod imageRing
 	loaded int       // planes of the image that were asked for so far
-	sums   []float32 // accumulated x ring planes; plane z at z mod ring
+	lines  [2]int    // the strip's rows
+	sums   []float32 // accumulated x ring planes of the strip; plane z at z mod ring
 	ended  int       // planes handed to Plane
 
 	all, done int // tiles
@@ -157,13 +224,15 @@ func (t *Task) Run(ctx context.Context) error {
 	if !t.Apart {
 		r.share /= float32(t.Network.Networks())
 	}
-	z, plane := &r.axes[0], t.Shape[1]*t.Shape[2]
+	r.lines[0], r.lines[1] = t.strip()
+	r.band[0], r.band[1] = t.imageRows(&r.axes)
+	z := &r.axes[0]
 	var err error
-	if r.image, err = cmem.Alloc[float32](t.Channels * z.imageRing() * plane); err != nil {
+	if r.image, err = cmem.Alloc[float32](t.Channels * z.imageRing() * r.bandSize()); err != nil {
 		return err
 	}
 	defer func() { cmem.Free(r.image) }()
-	if r.sums, err = cmem.AllocZero[float32](t.Accumulated()*z.ring()*plane + kernel.Slack); err != nil {
+	if r.sums, err = cmem.AllocZero[float32](t.Accumulated()*z.ring()*r.lineSize() + kernel.Slack); err != nil {
 		return err
 	}
 	defer func() { cmem.Free(r.sums) }()
@@ -172,6 +241,12 @@ func (t *Task) Run(ctx context.Context) error {
 	}
 	return r.overlap(ctx)
 }
+
+// bandSize returns the voxels of a plane of the image that are held.
+func (r *run) bandSize() int { return (r.band[1] - r.band[0]) * r.Shape[2] }
+
+// lineSize returns the voxels of a plane of accumulators.
+func (r *run) lineSize() int { return (r.lines[1] - r.lines[0]) * r.Shape[2] }
 
 // alternate runs pass after pass.
 func (r *run) alternate(ctx context.Context) error {
@@ -195,7 +270,7 @@ func (r *run) overlap(ctx context.Context) error {
 		if err := r.prepare(ctx, p); err != nil {
 			return err
 		}
-		if err := land(); err != nil {
+		if err := r.wait(land); err != nil {
 			return err
 		}
 		last := flying
@@ -206,11 +281,21 @@ func (r *run) overlap(ctx context.Context) error {
 		}
 		return nil
 	})
-	if landed := land(); err == nil {
+	if landed := r.wait(land); err == nil {
 		err = landed
 	}
 	if err == nil && flying != nil {
 		err = r.take(*flying)
+	}
+	return err
+}
+
+// wait calls land and tells how long that took.
+func (r *run) wait(land func() error) error {
+	start := time.Now()
+	err := land()
+	if r.Waited != nil {
+		r.Waited(time.Since(start))
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -35,6 +36,8 @@ func TestPositionsAgreeWithNNUNet(t *testing.T) {
 // fake is make_goldens.py's network, with slots of its own.
 type fake struct {
 	in, out [][]float32
+	half    [][]uint16 // nil, or where the output goes in float16
+	rounded bool       // the output is rounded to float16
 	patch   []int
 	runs    int
 	poison  float32
@@ -76,10 +79,33 @@ func (f *fake) Run(ctx context.Context, fold, slot int) error {
 		out[n+i] = 0.5*x + float32(ramp)
 		out[2*n+i] = -last[i]*float32(ramp) + f.poison
 	}
+	for i, v := range out {
+		if h, value := float16(v); f.half != nil {
+			f.half[slot][i] = h
+		} else if f.rounded {
+			out[i] = value
+		}
+	}
 	return nil
 }
 
-// task is a task on an image in memory (channels x shape) whose logits are collected.
+// float16 returns the bits and the value of the float16 nearest to v, which is below its
+// range's end.
+func float16(v float32) (bits uint16, value float32) {
+	size := math.Abs(float64(v))
+	// Steps are of 2^-10 of the power of two below, at least 2^-24.
+	exponent := max(math.Ilogb(math.Max(size, 1e-30)), -14)
+	steps := math.RoundToEven(math.Ldexp(size, 10-exponent))
+	value = float32(math.Copysign(math.Ldexp(steps, exponent-10), float64(v)))
+	bits = uint16((exponent+14)<<10 + int(steps)) // the leading bit of steps is 1 in the exponent's
+	if math.Signbit(float64(v)) {
+		bits |= 0x8000
+	}
+	return bits, value
+}
+
+// task is a task on an image in memory (channels x shape) whose logits are collected:
+// those of its strip.
 func task(t *testing.T, image []float32, shape []int, mirror []int, f *fake) (*Task, func() []float32) {
 	t.Helper()
 	voxels, plane := shape[1]*shape[2]*shape[3], shape[2]*shape[3]
@@ -87,13 +113,15 @@ func task(t *testing.T, image []float32, shape []int, mirror []int, f *fake) (*T
 	var logits []float32
 	k := &Task{
 		Shape: [3]int(shape[1:]), Channels: shape[0], Classes: 3, Patch: f.patch, Mirror: mirror, Threads: 2,
-		Network: f, Inputs: f.in, Outputs: f.out,
+		Network: f, Inputs: f.in, Outputs: f.out, HalfOutputs: f.half,
 		Tile: func(done, all int) error { return nil },
 	}
 	k.Load = func(_ context.Context, n int, dst func(channel, plane int) []float32) error {
+		from, to := k.ImageRows()
 		for channel := range shape[0] {
 			for i := range n {
-				copy(dst(channel, i), image[channel*voxels+(loaded+i)*plane:][:plane])
+				assert.Len(t, dst(channel, i), (to-from)*shape[3])
+				copy(dst(channel, i), image[channel*voxels+(loaded+i)*plane+from*shape[3]:])
 			}
 		}
 		loaded += n
@@ -103,6 +131,9 @@ func task(t *testing.T, image []float32, shape []int, mirror []int, f *fake) (*T
 	k.Plane = func(z int, values []float32, stride int) error {
 		assert.Equal(t, next, z)
 		next++
+		first, end := k.strip()
+		plane := (end - first) * shape[3]
+		voxels := shape[1] * plane
 		if logits == nil {
 			logits = make([]float32, k.Accumulated()*voxels)
 		}
@@ -141,11 +172,14 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 			k, logits := task(t, image, shape, c.Mirror, f)
 			tiles := 0
 			k.Tile = func(done, all int) error { tiles++; assert.Equal(t, tiles, done); return nil }
+			waits := 0
+			k.Waited = func(d time.Duration) { waits++; assert.GreaterOrEqual(t, d, time.Duration(0)) }
 			require.NoError(t, k.Run(context.Background()))
 			all, wanted := k.Tiles()
 			assert.Equal(t, all, wanted)
 			assert.Equal(t, all, tiles)
 			assert.Equal(t, tiles*how.folds<<len(c.Mirror), f.runs)
+			assert.Equal(t, (how.slots-1)*(f.runs+1), waits, "before the next pass, and for the last")
 			assert.Less(t, worst(logits(), want), 1e-5, "%s with %+v", c.Name, how)
 
 			// Side by side, and averaged afterwards.
@@ -159,6 +193,47 @@ func TestRunAgreesWithNNUNet(t *testing.T) {
 			}
 			assert.Len(t, apart, how.folds*len(want))
 			assert.Less(t, worst(mean, want), 1e-5, "%s apart with %+v", c.Name, how)
+		}
+	}
+}
+
+// TestRunOfFloat16: logits that come in float16 give what their values give in float32, to
+// float32 rounding, and nnU-Net's to float16 rounding.
+func TestRunOfFloat16(t *testing.T) {
+	data, err := os.ReadFile("testdata/cases.json")
+	require.NoError(t, err)
+	var cases []struct {
+		Name          string
+		Patch, Mirror []int
+	}
+	require.NoError(t, json.Unmarshal(data, &cases))
+	for _, c := range cases {
+		image, shape, err := npy.Read("testdata/" + c.Name + "_in.npy")
+		require.NoError(t, err)
+		golden, _, err := npy.Read("testdata/" + c.Name + "_logits.npy")
+		require.NoError(t, err)
+		largest := 0.0
+		for _, v := range golden {
+			largest = max(largest, math.Abs(float64(v)))
+		}
+		for _, how := range []struct{ slots, folds int }{{1, 1}, {1, 3}, {2, 1}, {2, 2}} {
+			f := newFake(shape[0], c.Patch, how.slots, how.folds)
+			f.rounded = true
+			k, logits := task(t, image, shape, c.Mirror, f)
+			require.NoError(t, k.Run(context.Background()))
+			want := logits()
+
+			f = newFake(shape[0], c.Patch, how.slots, how.folds)
+			for _, out := range f.out {
+				f.half = append(f.half, make([]uint16, len(out)))
+			}
+			k, logits = task(t, image, shape, c.Mirror, f)
+			k.Outputs = nil
+			require.NoError(t, k.Run(context.Background()))
+			got := logits()
+			assert.Less(t, worst(got, want), 1e-5, "%s with %+v", c.Name, how)
+			assert.Less(t, worst(got, golden), (largest+1)/2048, "%s with %+v: half a step of 2^-10, folds lie up to 1 apart", c.Name, how)
+			assert.Greater(t, worst(got, golden), 1e-5, "%s with %+v: it was rounded", c.Name, how)
 		}
 	}
 }
@@ -210,6 +285,58 @@ func TestRunLeavesOutTiles(t *testing.T) {
 				if z < box[0][0]-8 || z >= box[1][0]+8 {
 					require.Zero(t, got[i])
 				}
+			}
+		}
+	}
+}
+
+// TestRunInStrips runs every strip on its own: the logits are those of the whole image to
+// the last bit, and what is allocated is what Memory says.
+func TestRunInStrips(t *testing.T) {
+	for _, c := range []struct {
+		shape, patch, mirror []int
+	}{
+		{[]int{1, 21, 40, 18}, []int{8, 12, 8}, nil},
+		{[]int{2, 21, 41, 18}, []int{8, 8, 16}, []int{0, 1, 2}},
+		{[]int{1, 5, 10, 18}, []int{8, 16, 8}, []int{1}}, // shorter than a tile
+		{[]int{3, 4, 40, 30}, []int{16, 8}, []int{0}},    // slice by slice
+	} {
+		voxels, columns := c.shape[1]*c.shape[2]*c.shape[3], c.shape[3]
+		image := make([]float32, c.shape[0]*voxels)
+		for i := range image {
+			image[i] = float32(i*i%1013) / 50
+		}
+		for _, how := range []struct {
+			slots, folds int
+			apart        bool
+		}{{1, 1, false}, {2, 2, false}, {1, 3, true}} {
+			k, logits := task(t, image, c.shape, c.mirror, newFake(c.shape[0], c.patch, how.slots, how.folds))
+			k.Apart = how.apart
+			require.NoError(t, k.Run(t.Context()))
+			want := logits()
+			_, all := k.Tiles()
+			for _, n := range []int{1, 2, 3, 7} {
+				run := 0
+				for i := range n {
+					f := newFake(c.shape[0], c.patch, how.slots, how.folds)
+					k, logits := task(t, image, c.shape, c.mirror, f)
+					k.Apart = how.apart
+					k.Strip = [2]int{i * c.shape[2] / n, (i + 1) * c.shape[2] / n}
+					k.Tile = func(int, int) error { assert.Equal(t, k.Memory(), cmem.Live()); return nil }
+					require.NoError(t, k.Run(t.Context()))
+					got, rows := logits(), k.Strip[1]-k.Strip[0]
+					for channel := range k.Accumulated() {
+						for z := range c.shape[1] {
+							from := channel*voxels + (z*c.shape[2]+k.Strip[0])*columns
+							require.Equal(t, want[from:from+rows*columns], got[(channel*c.shape[1]+z)*rows*columns:][:rows*columns],
+								"%+v %+v: strip %v, channel %d, plane %d", c, how, k.Strip, channel, z)
+						}
+					}
+					_, tiles := k.Tiles()
+					assert.Equal(t, tiles*how.folds<<len(c.mirror), f.runs)
+					run += tiles
+				}
+				assert.True(t, n == 1 && run == all || n > 1 && run > all, "%d strips: %d tiles, %d without", n, run, all)
 			}
 		}
 	}

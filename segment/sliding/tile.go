@@ -14,7 +14,7 @@ func (r *run) load(ctx context.Context, keep, end int) error {
 	if end <= r.loaded {
 		return nil
 	}
-	z, plane, ring := &r.axes[0], r.Shape[1]*r.Shape[2], r.axes[0].imageRing()
+	z, plane, ring := &r.axes[0], r.bandSize(), r.axes[0].imageRing()
 	for want := min(z.n, keep+ring); r.loaded < want; {
 		first, n := r.loaded, min(ring, want-r.loaded) // planes before keep, of tiles not wanted, pass through
 		r.loaded += n
@@ -51,9 +51,9 @@ func (r *run) gather(ctx context.Context, p pass) error {
 		if dz < tz || dz >= tz+cz {
 			return nil
 		}
-		plane := r.image[(channel*ring+(iz+dz-tz)%ring)*y.n*x.n:]
+		plane := r.image[(channel*ring+(iz+dz-tz)%ring)*r.bandSize():]
 		for j := range cy {
-			src := plane[(iy+j)*x.n+ix : (iy+j)*x.n+ix+cx]
+			src := plane[(iy-r.band[0]+j)*x.n+ix:][:cx]
 			row := ty + j
 			if p.flip[1] {
 				row = y.tile - 1 - row
@@ -71,14 +71,18 @@ func (r *run) gather(ctx context.Context, p pass) error {
 }
 
 // accumulate adds the network's output for a tile, times its share of every voxel, to the
-// accumulators.
+// accumulators, which are float32 whatever it is: of rows the strip's.
 func (r *run) accumulate(p pass) error {
 	z, y, x := &r.axes[0], &r.axes[1], &r.axes[2]
 	tx, ix, _ := x.inside(p.tile[2])
 	ty, iy, _ := y.inside(p.tile[1])
 	tz, iz, cz := z.inside(p.tile[0])
-	wz, wy, wx := z.shares(p.tile[0]), y.shares(p.tile[1]), x.shares(p.tile[2])
-	size, ring, output, first := y.tile*x.tile, z.ring(), r.Outputs[p.slot], 0
+	wz := z.shares(p.tile[0])
+	wy, wx := y.shares(p.tile[1]), x.shares(p.tile[2])
+	skip := max(0, r.lines[0]-iy)
+	ty, iy = ty+skip, iy+skip
+	wy = wy[skip:min(len(wy), r.lines[1]-iy+skip)]
+	size, ring, first := y.tile*x.tile, z.ring(), 0
 	if r.Apart {
 		first = p.network * r.Classes
 	}
@@ -88,10 +92,15 @@ func (r *run) accumulate(p pass) error {
 		if p.flip[0] {
 			from = z.tile - 1 - from
 		}
-		src := output[(class*z.tile+from)*size : (class*z.tile+from+1)*size]
-		dst := r.sums[(((first+class)*ring+(iz+dz)%ring)*y.n+iy)*x.n+ix:]
-		bad := kernel.Accumulate(dst, x.n, src, kernel.Window{Y: ty, X: tx, TileY: y.tile, TileX: x.tile, FlipY: p.flip[1], FlipX: p.flip[2]},
-			r.share*wz[dz], wy, wx)
+		at, end := (class*z.tile+from)*size, (class*z.tile+from+1)*size
+		dst := r.sums[((first+class)*ring+(iz+dz)%ring)*r.lineSize()+(iy-r.lines[0])*x.n+ix:]
+		window := kernel.Window{Y: ty, X: tx, TileY: y.tile, TileX: x.tile, FlipY: p.flip[1], FlipX: p.flip[2]}
+		weight, bad := r.share*wz[dz], 0
+		if r.HalfOutputs != nil {
+			bad = kernel.AccumulateHalf(dst, x.n, r.HalfOutputs[p.slot][at:end], window, weight, wy, wx)
+		} else {
+			bad = kernel.Accumulate(dst, x.n, r.Outputs[p.slot][at:end], window, weight, wy, wx)
+		}
 		if bad > 0 {
 			return fault.New(fault.Model, "the network gave %d values that are NaN or infinite in plane %d of channel %d", bad, iz+dz, first+class)
 		}
@@ -102,7 +111,7 @@ func (r *run) accumulate(p pass) error {
 // handOver gives a plane that no further tile touches to Plane, and empties the one before,
 // which Plane still needed, for reuse.
 func (r *run) handOver(plane int) error {
-	n, ring := r.Shape[1]*r.Shape[2], r.axes[0].ring()
+	n, ring := r.lineSize(), r.axes[0].ring()
 	if err := r.Plane(plane, r.sums[plane%ring*n:], ring*n); err != nil {
 		return err
 	}

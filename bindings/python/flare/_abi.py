@@ -45,6 +45,8 @@ class OpenOptions(_Sized):
         ("reserved", c_int32),
         ("mode", c_char_p),
         ("cache_dir", c_char_p),
+        ("read_ahead", c_char_p),
+        ("gpu_memory_limit", c_int64),
     ]
 
 

@@ -53,6 +53,10 @@ class Model:
     mode        "exact": fp32, nnU-Net's labels; "fast": bf16 or fp16 where the device has it,
                 and in CT no tiles of nothing but air (Dice at least 0.995 against exact)
     cache_dir   folder, made if need be, that keeps prepared networks for later opening
+    read_ahead  file that the first segment_file will be called with: read while the network is
+                prepared, and kept until then
+    gpu_memory_limit  0, or a bound in bytes on the memory that "cuda" takes on the GPU for the
+                network; what does not fit raises flare.OutOfMemoryError. Other devices ignore it
 
     >>> import flare, numpy
     >>> with flare.Model("abdomen.onnx") as model:
@@ -80,12 +84,18 @@ class Model:
         runtime: _abi.Path | None = None,
         mode: str = "exact",
         cache_dir: _abi.Path | None = None,
+        read_ahead: _abi.Path | None = None,
+        gpu_memory_limit: int = 0,
     ) -> None:
         self._library = _abi.library()
         self._handle = ctypes.c_void_p()
         self._path = os.fspath(path)
         if not -(2**31) <= threads < 2**31:  # C would cut it
             raise ArgumentError(f"threads is {threads}; expected 0 or a number of threads")
+        if not 0 <= gpu_memory_limit < 2**63:
+            raise ArgumentError(
+                f"gpu_memory_limit is {gpu_memory_limit}; expected 0 (none) or a size"
+            )
         options = _abi.OpenOptions(
             device=_abi.c_text("device", device),
             folds=_abi.c_text("folds", folds),
@@ -94,6 +104,8 @@ class Model:
             threads=threads,
             mode=_abi.c_text("mode", mode),
             cache_dir=_abi.c_path("cache_dir", cache_dir),
+            read_ahead=_abi.c_path("read_ahead", read_ahead),
+            gpu_memory_limit=gpu_memory_limit,
         )
         _call.refuse_in_callback()
         _abi.check(
@@ -173,8 +185,11 @@ class Model:
         box            part of the image to look at, as voxels (x0, y0, z0, x1, y1,
                        z1), from the first to before the second; outside labels are 0
         roi            label values that alone are wanted; only tiles run that can hold them
-        max_memory_bytes  bound on the process's memory; a call that would need more raises
-                       flare.OutOfMemoryError before it begins; 0: none
+        max_memory_bytes  bound on the process's memory; 0: none. What would need more is
+                       segmented in strips: the same labels, up to about three times the
+                       tiles (stats has a note). What would need more even so raises
+                       flare.OutOfMemoryError before the network runs, with the number of
+                       bytes needed
         out            array to fill and return instead of a new one: uint8 or uint16, shape
                        (z, y, x), C-contiguous
         mirror         average over the mirror flips that the model was trained with: better,

@@ -87,9 +87,10 @@ flare_status flare_model_open(flare_model **out, const char *path, const flare_o
             m->labels = sscanf(path, "labels:%d", &number) == 1 ? number : 1;
             snprintf(m->received, sizeof m->received,
                      "{\"device\": \"%s\", \"folds\": \"%s\", \"checkpoint\": \"%s\", \"runtime\": \"%s\", "
-                     "\"threads\": %d, \"struct_size\": %zu}",
+                     "\"threads\": %d, \"gpu_memory_limit\": %lld, \"struct_size\": %zu}",
                      options->device, options->folds, options->checkpoint ? options->checkpoint : "",
-                     options->runtime ? options->runtime : "", options->threads, options->struct_size);
+                     options->runtime ? options->runtime : "", options->threads, (long long)options->gpu_memory_limit,
+                     options->struct_size);
             *out = (flare_model *)(size_t)(m - models + 1 + SLOTS * m->generation);
             return FLARE_OK;
         }

@@ -252,13 +252,16 @@ def test_wrong_previous() -> None:
 
 
 def test_options_and_texts() -> None:
-    with flare.Model("é", "ort", 3, "0,1", checkpoint="best.pth", runtime="/r") as model:
+    with flare.Model(
+        "é", "ort", 3, "0,1", checkpoint="best.pth", runtime="/r", gpu_memory_limit=2**31
+    ) as model:
         assert model.describe()["task"] == "café"
         got = model.stats
-        assert got.pop("struct_size") == 64
+        assert got.pop("struct_size") == 80
         assert got == {
             "device": "ort",
             "threads": 3,
+            "gpu_memory_limit": 2**31,
             "folds": "0,1",
             "checkpoint": "best.pth",
             "runtime": "/r",
@@ -286,6 +289,9 @@ def test_options_and_texts() -> None:
 def test_options_that_c_would_misread() -> None:
     with pytest.raises(flare.ArgumentError, match="threads"):
         flare.Model("echo", threads=2**32)
+    for limit in -1, 2**63:
+        with pytest.raises(flare.ArgumentError, match=f"gpu_memory_limit is {limit}"):
+            flare.Model("echo", gpu_memory_limit=limit)
     with pytest.raises(flare.ArgumentError, match="NUL"):
         flare.Model("ec\0ho")
     with pytest.raises(TypeError, match="folds"):

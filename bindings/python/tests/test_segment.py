@@ -165,6 +165,15 @@ def test_fast(model_path: Path, model: flare.Model, ct: Any, tmp_path: Path) -> 
         assert (labels != whole).mean() < 0.02
 
 
+def test_read_ahead(model_path: Path, model: flare.Model, ct: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ct.nii.gz"
+    write_nifti(path, ct, SPACING, ORIGIN, np.eye(3))
+    model.segment_file(path, tmp_path / "expected.nii.gz")
+    with flare.Model(model_path, read_ahead=path) as eager:
+        eager.segment_file(path, tmp_path / "labels.nii.gz")
+    assert (tmp_path / "labels.nii.gz").read_bytes() == (tmp_path / "expected.nii.gz").read_bytes()
+
+
 @pytest.mark.parametrize("how", ["cancel", "interrupt", "answer", "raise", "close"])
 def test_cancelling(model: flare.Model, ct: Any, long_call: dict[str, Any], how: str) -> None:
     running = threading.Event()

@@ -5,11 +5,26 @@ package cmem
 
 /*
 #include <stdlib.h>
-#include <string.h>
+#include <sys/mman.h>
+
+// Buffers from so many bytes on are mapped, page by page, and go back to the system when they
+// are freed. The C library would keep what is freed below 32 MB, in a heap for each of many
+// threads: of strips that follow each other, one after the other would stay.
+enum { mapped = 1 << 20 };
 
 static void *cmem_alloc(size_t n) {
 	void *p = NULL;
-	return posix_memalign(&p, 64, n) == 0 ? p : NULL;
+	if (n < mapped)
+		return posix_memalign(&p, 64, n) == 0 ? p : NULL;
+	p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void cmem_free(void *p, size_t n) {
+	if (n < mapped)
+		free(p);
+	else
+		munmap(p, n);
 }
 */
 import "C"
@@ -62,12 +77,11 @@ func Alloc[T any](n int) ([]T, error) {
 	return unsafe.Slice((*T)(p), n), nil
 }
 
-// AllocZero is Alloc with the memory set to zero.
+// AllocZero is Alloc with the memory set to zero: written, even where the system gives pages
+// of zeros, for pages that are read first cost a second fault when they are written.
 func AllocZero[T any](n int) ([]T, error) {
 	s, err := Alloc[T](n)
-	if err == nil && n > 0 {
-		clear(s)
-	}
+	clear(s)
 	return s, err
 }
 
@@ -77,8 +91,9 @@ func Free[T any](s []T) {
 	if len(s) == 0 {
 		return
 	}
-	live.Add(-int64(len(s)) * int64(unsafe.Sizeof(s[0])))
-	C.free(unsafe.Pointer(&s[0]))
+	size := len(s) * int(unsafe.Sizeof(s[0]))
+	live.Add(-int64(size))
+	C.cmem_free(unsafe.Pointer(&s[0]), C.size_t(size))
 }
 
 // Cast views bytes as elements of type T; a tail shorter than one T is dropped.

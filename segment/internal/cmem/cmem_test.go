@@ -1,6 +1,11 @@
 package cmem
 
 import (
+	"bytes"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -41,4 +46,41 @@ func TestCast(t *testing.T) {
 	assert.Equal(t, []uint16{0x0201}, Cast[uint16](b[:3]))
 	assert.Nil(t, Cast[uint32](b[:3]))
 	assert.Nil(t, Bytes([]int32(nil)))
+}
+
+// What is freed goes back to the system, whichever threads allocated it.
+func TestFreeGivesBack(t *testing.T) {
+	resident := func() (n int) {
+		text, err := os.ReadFile("/proc/self/statm")
+		if err != nil {
+			t.Skip(err)
+		}
+		fields := bytes.Fields(text)
+		n, err = strconv.Atoi(string(fields[1]))
+		require.NoError(t, err)
+		return n * os.Getpagesize()
+	}
+	before := resident()
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			for n := range 4 {
+				s, err := Alloc[byte]((20 + i + n) << 20)
+				assert.NoError(t, err)
+				for at := 0; at < len(s); at += 1 << 10 {
+					s[at] = 1
+				}
+				Free(s)
+			}
+		})
+	}
+	group.Wait()
+	assert.Less(t, resident(), before+16<<20)
+	zero, err := AllocZero[uint64](1 << 20)
+	require.NoError(t, err)
+	assert.Equal(t, make([]uint64, 1<<20), zero)
+	Free(zero)
+	assert.Zero(t, Live())
 }

@@ -5,6 +5,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 )
 
 // Kind says what sort of failure an error is. Its numbers are part of the
@@ -59,4 +60,17 @@ func KindOf(err error) Kind {
 		return e.Kind
 	}
 	return Internal
+}
+
+// File gives the failure of package os to open, read or make the file at path its kind,
+// NotFound or IO, and its text, which names the path once.
+func File(path string, err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err // which does not repeat the path
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return New(NotFound, "%s: no such file", path)
+	}
+	return New(IO, "%s: %w", path, err)
 }

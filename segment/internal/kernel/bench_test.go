@@ -187,6 +187,27 @@ func BenchmarkAccumulate(b *testing.B) {
 	}
 }
 
+// The same of float16.
+func BenchmarkAccumulateHalf(b *testing.B) {
+	const classes, depth, ny, nx, n = 14, 32, 128, 192, 320
+	dst, wy, wx := buffer(b, classes*depth*n*n), noise(ny), noise(nx)
+	src, err := cmem.Alloc[uint16](classes * depth * ny * nx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer cmem.Free(src)
+	for i := range src {
+		src[i] = uint16(i*40503)&0x8fff | 0x3000 // 0.125 to 2 in magnitude
+	}
+	for _, flip := range []bool{false, true} {
+		b.Run(fmt.Sprintf("mirrored=%t", flip), func(b *testing.B) {
+			moves(b, classes*depth, (2*4+2)*classes*depth*ny*nx, 0, func(_, i int) {
+				AccumulateHalf(dst[i*n*n+50*n+50:], n, src[i*ny*nx:(i+1)*ny*nx], Window{TileY: ny, TileX: nx, FlipX: flip}, 1e-6, wy, wx)
+			})
+		})
+	}
+}
+
 // Planes of 14 and of 118 classes, in blocks as resample.Labels takes.
 func BenchmarkWinner(b *testing.B) {
 	const n, block = 320, 4096

@@ -64,6 +64,9 @@ typedef struct {
      * the number of values of src that are not finite. */
     int64_t (*accumulate)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t ny, int64_t nx,
                           float weight, const float *wy, const float *wx, int32_t reverse_x);
+    /* The same of float16, IEEE 754 binary16. */
+    int64_t (*accumulate_half)(float *dst, int64_t dst_stride, const uint16_t *src, int64_t src_stride, int64_t ny, int64_t nx,
+                               float weight, const float *wy, const float *wx, int32_t reverse_x);
     /* One output row of linearly resampled logits of one class: the four rows around it,
      * combined with the weights w, then interpolated along x. low: n_low+1 floats of scratch. */
     void (*logits)(float *out, float *low, const float *const rows[4], const float w[4],
@@ -99,7 +102,7 @@ typedef struct {
 /* The kernels in use. */
 extern kernels kernel_now;
 
-/* The kernels of an instruction set: 0 plain C, 1 AVX2+FMA, 2 AVX-512, or NULL where the
+/* The kernels of an instruction set: 0 plain C, 1 AVX2+FMA+F16C, 2 AVX-512, or NULL where the
  * processor or the compiler lacks it. */
 const kernels *kernels_for(int set);
 

@@ -230,6 +230,66 @@ func TestAccumulate(t *testing.T) {
 	})
 }
 
+// widen returns the value of a float16 (IEEE 754-2019, section 3.4).
+func widen(h uint16) float32 {
+	sign, exponent, mantissa := 1.0, int(h>>10&31), float64(h&1023)
+	if h>>15 == 1 {
+		sign = -1
+	}
+	switch {
+	case exponent == 0:
+		return float32(sign * math.Ldexp(mantissa, -24))
+	case exponent < 31:
+		return float32(sign * math.Ldexp(1024+mantissa, exponent-25))
+	case mantissa == 0:
+		return float32(math.Inf(int(sign)))
+	}
+	return float32(math.NaN())
+}
+
+// Every float16 has its own value, and tiles of them accumulate as those of float32 do.
+func TestAccumulateHalf(t *testing.T) {
+	all := make([]uint16, 1<<16)
+	for i := range all {
+		all[i] = uint16(i)
+	}
+	one := make([]float32, len(all))
+	for i := range one {
+		one[i] = 1
+	}
+	const ty, tx, stride = 11, 45, 60
+	src, wide := make([]uint16, ty*tx), make([]float32, ty*tx)
+	for i := range src {
+		src[i] = uint16(i*40503) & 0xbfff // below 2 in magnitude, small ones too
+		wide[i] = widen(src[i])
+	}
+	eachSet(t, func(t *testing.T) {
+		for _, flip := range []bool{false, true} {
+			got := make([]float32, len(all))
+			AccumulateHalf(got, len(all), all, Window{TileY: 1, TileX: len(all), FlipX: flip}, 1, one[:1], one)
+			for i, v := range got {
+				h := uint16(i)
+				if flip {
+					h = ^h
+				}
+				if want := widen(h); want == want {
+					require.Equal(t, want, v, "bits %04x", h)
+				} else {
+					require.True(t, v != v, "bits %04x", h)
+				}
+			}
+		}
+		for flips := range 4 {
+			w := Window{Y: 2, X: 5, TileY: ty, TileX: tx, FlipY: flips&1 != 0, FlipX: flips&2 != 0}
+			wy, wx := noise(7), noise(33)
+			got, want := noise(7*stride), noise(7*stride)
+			Accumulate(want, stride, wide, w, 0.3, wy, wx)
+			AccumulateHalf(got, stride, src, w, 0.3, wy, wx)
+			near(t, want, got)
+		}
+	})
+}
+
 func TestLogits(t *testing.T) {
 	const classes, rows, in, out = 5, 3, 21, 67
 	low, high := noise(classes*rows*in), noise(classes*rows*in)

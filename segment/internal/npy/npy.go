@@ -1,4 +1,4 @@
-// Package npy reads numpy's .npy files, for tests against goldens.
+// Package npy reads numpy's .npy files, for tests against goldens, and makes their headers.
 package npy
 
 import (
@@ -71,4 +71,16 @@ func Read(path string) ([]float32, []int, error) {
 		}
 	}
 	return values, shape, nil
+}
+
+// Header returns what comes before the data of a C-ordered .npy file: descr is numpy's
+// name of the type, such as "<f4". The data begin at a multiple of 64 bytes.
+func Header(descr string, shape ...int) []byte {
+	text := fmt.Sprintf("{'descr': '%s', 'fortran_order': False, 'shape': (", descr)
+	for _, n := range shape {
+		text += fmt.Sprintf("%d, ", n)
+	}
+	text = strings.TrimSuffix(text, " ") + "), }"
+	text += strings.Repeat(" ", (64-(10+len(text)+1)%64)%64) + "\n"
+	return append(binary.LittleEndian.AppendUint16([]byte("\x93NUMPY\x01\x00"), uint16(len(text))), text...)
 }

@@ -1,0 +1,276 @@
+package dataset
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/libflare/libflare/segment/imageio"
+	"github.com/libflare/libflare/segment/internal/cmem"
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/filelock"
+	"github.com/libflare/libflare/segment/internal/npy"
+	"github.com/libflare/libflare/segment/internal/parallel"
+	"github.com/libflare/libflare/segment/nnunet"
+	"github.com/libflare/libflare/segment/preprocess"
+	"github.com/libflare/libflare/segment/volume"
+)
+
+// Options is what Preprocess works on and with.
+type Options struct {
+	Cases         []nnunet.RawCase
+	Plans         *nnunet.Plans
+	Dataset       *nnunet.Dataset
+	Fingerprint   []byte // text of dataset_fingerprint.json, or nil
+	Configuration string // name in the plans
+	Threads       int    // cases at a time
+
+	// Progress is nil or told of each case when it is there; kept says that it was there
+	// before.
+	Progress func(name string, kept bool, done, total int)
+}
+
+// Preprocess fills the cache in a folder, which is made where it does not exist. Cases
+// that are there, made in the same way of the same files (size and time of change) and
+// whole, are kept; so an interrupted call goes on where it was. Errors name the case's
+// file: those of OpenLabelled and preprocess.OpenLabelled.
+func Preprocess(ctx context.Context, folder string, o Options) (*Cache, error) {
+	c, err := o.Plans.Configuration(o.Configuration)
+	if err != nil {
+		return nil, err
+	}
+	if c.PreviousStage != "" {
+		return nil, fault.New(fault.Unsupported, "configuration %s is the second stage of a cascade: training it is not supported", c.Name)
+	}
+	if n := len(o.Dataset.Channels); n != len(c.Normalization) {
+		return nil, fault.New(fault.Model, "%s names %d channels, the plans' configuration %s normalises %d", o.Dataset.File, n, c.Name, len(c.Normalization))
+	}
+	if len(o.Cases) == 0 {
+		return nil, fault.New(fault.Model, "there is no case to preprocess")
+	}
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return nil, fault.File(folder, err)
+	}
+	m := maker{folder: folder, dataset: o.Dataset, config: preprocess.Of(o.Plans, c), classes: classes(o.Dataset)}
+	m.digest = m.fingerprint()
+	d := description{Format: cacheFormat, Configuration: c.Name, Digest: m.digest, Classes: m.classes, Spacing: c.Spacing}
+	for _, k := range o.Cases {
+		path, err := filepath.Abs(k.Label)
+		if err != nil {
+			return nil, fault.File(k.Label, err)
+		}
+		d.Cases, d.Labels = append(d.Cases, k.Name), append(d.Labels, path)
+	}
+	held, err := filelock.Lock(filepath.Join(folder, "lock"), "another process preprocesses here: wait for it")
+	if err != nil {
+		return nil, err
+	}
+	defer held.Close()
+	// What is there of another preprocessing must not pass for this one's.
+	index := filepath.Join(folder, "cache.json")
+	if there, _ := os.ReadFile(index); !bytes.Equal(there, marshal(d)) {
+		if err := os.Remove(index); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fault.File(index, err)
+		}
+	}
+	var mu sync.Mutex
+	done := 0
+	err = parallel.For(len(o.Cases), max(1, o.Threads), func(_, i int) error {
+		if ctx.Err() != nil {
+			return fault.New(fault.Cancelled, "preprocessing was cancelled; what is finished stays")
+		}
+		kept, err := m.make(ctx, o.Cases[i])
+		if err != nil {
+			return fault.New(fault.KindOf(err), "case %s: %w", o.Cases[i].Name, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if done++; o.Progress != nil {
+			o.Progress(o.Cases[i].Name, kept, done, len(o.Cases))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var b imageio.Batch
+	defer b.Discard()
+	for _, f := range []struct {
+		name string
+		text []byte
+	}{{"plans.json", o.Plans.Raw}, {"dataset.json", o.Dataset.Raw}, {"dataset_fingerprint.json", o.Fingerprint}, {"cache.json", marshal(d)}} {
+		if f.text == nil {
+			continue
+		}
+		if err := b.AddText(filepath.Join(folder, f.name), f.text); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.Commit(); err != nil {
+		return nil, err
+	}
+	return Open(folder)
+}
+
+// maker makes the cases of one cache.
+type maker struct {
+	folder  string
+	dataset *nnunet.Dataset
+	config  preprocess.Config
+	classes [][]int
+	digest  string
+}
+
+// fingerprint digests all that decides how a case comes out.
+func (m *maker) fingerprint() string {
+	type channel struct {
+		Scheme preprocess.Scheme
+		Mask   bool
+		CT     [4]float64 // of CT only: others may lack them
+	}
+	all := struct {
+		Format   int
+		Config   preprocess.Config
+		Channels []channel
+		Labels   []int
+		Classes  [][]int
+		Ignore   int
+	}{cacheFormat, m.config, nil, m.dataset.Values(), m.classes, m.dataset.IgnoreLabel}
+	for _, c := range m.config.Channels {
+		k := channel{Scheme: c.Scheme, Mask: c.Mask}
+		if c.Scheme == preprocess.CT {
+			k.CT = [4]float64{c.Lower, c.Upper, c.Mean, c.StdDev}
+		}
+		all.Channels = append(all.Channels, k)
+	}
+	all.Config.Channels = nil
+	text, err := json.Marshal(all)
+	if err != nil {
+		panic(err) // numbers of plans are finite
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// make makes one case unless it is there; kept says that it is.
+func (m *maker) make(ctx context.Context, c nnunet.RawCase) (kept bool, err error) {
+	var sources []sourceFile
+	for _, path := range append(append([]string{}, c.Images...), c.Label) {
+		if path, err = filepath.Abs(path); err != nil {
+			return false, fault.File(path, err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return false, fault.File(path, err)
+		}
+		sources = append(sources, sourceFile{path, info.Size(), info.ModTime().UnixNano()})
+	}
+	if m.there(c.Name, sources) {
+		return true, nil
+	}
+	l, err := OpenLabelled(ctx, m.dataset, c)
+	if err != nil {
+		return false, err
+	}
+	defer l.Free()
+	image := l.Image
+	k, seg, err := preprocess.OpenLabelled(ctx, image.Volume, l.Label.Volume, m.config, 1)
+	if err != nil {
+		return false, fault.New(fault.KindOf(err), "%s: %w", c.Images[0], err)
+	}
+	defer k.Close()
+	defer cmem.Free(seg)
+	voxels := k.Shape[0] * k.Shape[1] * k.Shape[2]
+	data, err := cmem.Alloc[float32](k.Channels * voxels)
+	if err != nil {
+		return false, err
+	}
+	defer cmem.Free(data)
+	plane := k.Shape[1] * k.Shape[2]
+	if err := k.Next(ctx, k.Shape[0], func(channel, i int) []float32 {
+		at := channel*voxels + i*plane
+		return data[at : at+plane]
+	}); err != nil {
+		return false, err
+	}
+	p := Properties{Name: c.Name, Digest: m.digest, Sources: sources, Size: image.Size, Spacing: image.Spacing, Origin: image.Origin,
+		Direction: image.Direction, Channels: k.Channels, Shape: k.Shape, Cropped: k.View.Shape, GridSpacing: k.To}
+	full, _, _, err := m.config.Grid(&image.Geometry)
+	if err != nil {
+		return false, err
+	}
+	p.Transposed, p.CropFrom = full.Shape, cropFrom(full, k.View)
+	return false, m.write(&p, data, seg, locate(seg, k.Shape, m.classes))
+}
+
+// there says whether a case made of these files is in the cache, whole.
+func (m *maker) there(name string, sources []sourceFile) bool {
+	k, err := openCase(m.folder, name, m.digest)
+	if err != nil {
+		return false
+	}
+	defer k.unmap()
+	if k.Verify() != nil || len(k.Sources) != len(sources) {
+		return false
+	}
+	for i, s := range sources {
+		if k.Sources[i] != s {
+			return false
+		}
+	}
+	return true
+}
+
+// cropFrom returns the first voxel of a crop of full, axis by axis.
+func cropFrom(full, crop volume.View) (from [3]int) {
+	abs := func(v int) int { return max(v, -v) }
+	a, b := full.Offset, crop.Offset
+	axes := []int{0, 1, 2}
+	slices.SortFunc(axes, func(i, j int) int { return abs(full.Stride[j]) - abs(full.Stride[i]) })
+	for _, i := range axes {
+		if s := abs(full.Stride[i]); full.Shape[i] > 1 {
+			from[i] = abs(b/s - a/s)
+			a, b = a%s, b%s
+		}
+	}
+	return from
+}
+
+// write writes the files of a case.
+func (m *maker) write(p *Properties, image []float32, labels []int16, locations [][]int32) error {
+	var all []int32
+	for _, l := range locations {
+		all = append(all, l...)
+		p.ClassVoxels = append(p.ClassVoxels, len(l)/3)
+	}
+	z, y, x := p.Shape[0], p.Shape[1], p.Shape[2]
+	var b imageio.Batch
+	defer b.Discard()
+	add := func(name string, header, data []byte, crc *uint32) error {
+		*crc = crc32.Update(crc32.Checksum(header, castagnoli), castagnoli, data)
+		return b.AddText(filepath.Join(m.folder, p.Name+name), header, data)
+	}
+	if err := add(".image.npy", npy.Header("<f4", p.Channels, z, y, x), cmem.Bytes(image), &p.ImageCRC); err != nil {
+		return err
+	}
+	if err := add(".labels.npy", npy.Header("<i2", z, y, x), cmem.Bytes(labels), &p.LabelsCRC); err != nil {
+		return err
+	}
+	if err := add(".locations.npy", npy.Header("<i4", len(all)/3, 3), cmem.Bytes(all), &p.LocationsCRC); err != nil {
+		return err
+	}
+	var none uint32
+	if err := add(".json", nil, marshal(p), &none); err != nil {
+		return err
+	}
+	return b.Commit()
+}

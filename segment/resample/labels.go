@@ -130,6 +130,15 @@ func (l *Labels) allocate() (err error) {
 				return err
 			}
 		}
+		if l.few() {
+			if l.planes.Runners[i], err = cmem.Alloc[uint16](n); err != nil {
+				return err
+			}
+			if l.planes.Rest[i], err = cmem.Alloc[float32](n + kernel.Slack); err != nil {
+				return err
+			}
+			clear(l.planes.Rest[i][n:])
+		}
 	}
 	l.planes.Channels, l.band = l.channels, min(max(l.out[1]/(4*l.threads), 1), maxBand)
 	for range l.threads {
@@ -145,13 +154,19 @@ const maxBand = 16
 // leave open is interpolated.
 func (l *Labels) first() bool { return l.collected == nil && l.target.Probabilities == nil }
 
+// few reports whether what is left open is interpolated for a few classes only.
+func (l *Labels) few() bool { return l.first() && l.head == nil && l.target.Regions == nil }
+
 // Close frees the memory.
 func (l *Labels) Close() {
 	cmem.Free(l.collected)
 	l.collected = nil
-	for i, labels := range l.planes.Labels {
-		cmem.Free(labels)
-		l.planes.Labels[i] = nil
+	p := &l.planes
+	for i := range p.Labels {
+		cmem.Free(p.Labels[i])
+		cmem.Free(p.Runners[i])
+		cmem.Free(p.Rest[i])
+		p.Labels[i], p.Runners[i], p.Rest[i] = nil, nil, nil
 	}
 }
 
@@ -167,7 +182,12 @@ func (l *Labels) Plane(z int, plane []float32, stride int) error {
 		return l.collect(z, plane, stride)
 	}
 	l.planes.Logits[z%2], l.planes.Stride = plane, stride
-	if labels := l.planes.Labels[z%2]; l.first() {
+	labels, runners, rest := l.planes.Labels[z%2], l.planes.Runners[z%2], l.planes.Rest[z%2]
+	if l.few() {
+		l.blocks(func(_ *worker, at, n int) {
+			kernel.Top(labels[at:], runners[at:], rest[at:], plane[at:], stride, l.classes, n)
+		})
+	} else if l.first() {
 		l.blocks(func(w *worker, at, n int) { l.judge(w, labels[at:], plane[at:], stride, n) })
 	}
 	first := l.next

@@ -44,7 +44,9 @@ func (l *Labels) newWorker() worker {
 	}
 	if l.first() {
 		w.room = max(l.out[2], 512)
-		w.panel = make([]float32, l.channels*(w.room+kernel.Slack))
+		if !l.few() {
+			w.panel = make([]float32, l.channels*(w.room+kernel.Slack))
+		}
 		w.settled = make([]uint16, w.room+kernel.Slack)
 		w.runs = make([]kernel.Run, 2*l.band*l.low[2])
 		return w
@@ -87,7 +89,9 @@ func (l *Labels) write(w *worker, z0, z1, y0, y1 int) {
 				n += int(rows[some].Unsure) + kernel.Slack
 			}
 		}
-		if n > 0 {
+		if n > 0 && l.few() {
+			w.line.Decide(w.settled, &l.planes, rows[:some], w.runs)
+		} else if n > 0 {
 			w.line.Sample(w.panel, w.room+kernel.Slack, &l.planes, rows[:some], w.runs)
 			l.judge(w, w.settled, w.panel, w.room+kernel.Slack, n)
 		}

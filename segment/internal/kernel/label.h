@@ -12,74 +12,91 @@ static inline __attribute__((always_inline)) void SET(combine)(float *restrict l
 static void SET(logits)(float *restrict out, float *restrict low, const float *const rows[4], const float w[4],
                         int64_t n_low, int64_t n_out, const int32_t *restrict x0, const float *restrict wx) {
     SET(combine)(low, rows, w, 0, n_low);
-    for (int64_t x = 0; x < n_out; x++) out[x] = low[x0[x]] + wx[x] * (low[x0[x] + 1] - low[x0[x]]);
+    for (int64_t x = 0; x < n_out; x++) out[x] = (1 - wx[x]) * low[x0[x]] + wx[x] * low[x0[x] + 1];
 }
 
 /* The label of the largest of several logits, and the last that is above 0, for a block
  * of voxels that stays in the first-level cache. */
-#define LABEL_BLOCK 2048
+#define LABEL_BLOCK 256
 
-/* Lets the classes from c on, up to four, compete with the best so far, which are those of
- * class 0 at first. Meanwhile it fetches from next what comes then: classes lie far apart,
- * and the processor would not see it coming. */
-static inline __attribute__((always_inline)) void SET(compete)(float *restrict best, int32_t *restrict label,
-                                                              const float *restrict x, int64_t class_stride, int64_t classes,
-                                                              int64_t c, int64_t n, const float *next, int64_t ahead, const int first) {
-#define CLASS(k) (x + (c + k < classes ? c + k : classes - 1) * class_stride) /* the last may come again, without effect */
-    const float *restrict v0 = CLASS(0), *restrict v1 = CLASS(1), *restrict v2 = CLASS(2), *restrict v3 = CLASS(3);
-#undef CLASS
-    int32_t k = (int32_t)c;
-    for (int64_t from = 0; from < n; from += 64) {
-        for (int64_t j = 0; j < ahead; j++)
-            for (int64_t i = 0; i < 64; i += 16) __builtin_prefetch(next + j * class_stride + from + i);
-        int64_t to = from + 64 < n ? from + 64 : n;
-        for (int64_t i = from; i < to; i++) {
-            float b = first ? x[i] : best[i];
-            int32_t l = first ? 0 : label[i];
-            l = v0[i] > b ? k : l, b = v0[i] > b ? v0[i] : b; /* the first of equals wins, as numpy's argmax */
-            l = v1[i] > b ? k + 1 : l, b = v1[i] > b ? v1[i] : b;
-            l = v2[i] > b ? k + 2 : l, b = v2[i] > b ? v2[i] : b;
-            l = v3[i] > b ? k + 3 : l, b = v3[i] > b ? v3[i] : b;
-            label[i] = l, best[i] = b;
-        }
-    }
-}
-
-static void SET(winner)(uint16_t *restrict labels, const float *restrict x, int64_t class_stride, int64_t classes, int64_t n) {
+static inline __attribute__((always_inline)) void SET(winner_block)(uint16_t *restrict labels, const float *restrict x,
+                                                                   int64_t class_stride, int64_t classes, const int64_t n) {
     float best[LABEL_BLOCK];
     int32_t label[LABEL_BLOCK];
-    for (; n > 0; n -= LABEL_BLOCK, labels += LABEL_BLOCK, x += LABEL_BLOCK) {
-        int64_t m = n < LABEL_BLOCK ? n : LABEL_BLOCK;
-        for (int64_t c = 1; c == 1 || c < classes; c += 4) {
-            int64_t left = classes - c - 4, ahead = left <= 0 || left > 4 ? 4 : left;
-            const float *next = left > 0 ? x + (c + 4) * class_stride : x + LABEL_BLOCK;
-            if (c == 1)
-                SET(compete)(best, label, x, class_stride, classes, c, m, next, ahead, 1);
-            else
-                SET(compete)(best, label, x, class_stride, classes, c, m, next, ahead, 0);
+    for (int64_t i = 0; i < n; i++) best[i] = x[i], label[i] = 0;
+    for (int64_t c = 1; c < classes; c++) {
+        const float *restrict v = x + c * class_stride;
+        for (int64_t i = 0; i < n; i++) {
+            label[i] = v[i] > best[i] ? (int32_t)c : label[i]; /* the first of equals wins, as numpy's argmax */
+            best[i] = v[i] > best[i] ? v[i] : best[i];
         }
-        for (int64_t i = 0; i < m; i++) labels[i] = (uint16_t)label[i];
     }
+    for (int64_t i = 0; i < n; i++) labels[i] = (uint16_t)label[i];
 }
 
-static void SET(last)(uint16_t *restrict labels, const float *restrict x, int64_t class_stride, int64_t classes, int64_t n) {
+static void SET(winner)(uint16_t *labels, const float *x, int64_t class_stride, int64_t classes, int64_t n) {
+    for (; n >= LABEL_BLOCK; n -= LABEL_BLOCK, labels += LABEL_BLOCK, x += LABEL_BLOCK)
+        SET(winner_block)(labels, x, class_stride, classes, LABEL_BLOCK);
+    SET(winner_block)(labels, x, class_stride, classes, n);
+}
+
+static inline __attribute__((always_inline)) void SET(last_block)(uint16_t *restrict labels, const float *restrict x,
+                                                                 int64_t class_stride, int64_t classes, const int64_t n) {
     int32_t label[LABEL_BLOCK];
-    for (; n > 0; n -= LABEL_BLOCK, labels += LABEL_BLOCK, x += LABEL_BLOCK) {
-        int64_t m = n < LABEL_BLOCK ? n : LABEL_BLOCK;
-        memset(label, 0, m * sizeof(int32_t));
-        for (int64_t c = 0; c < classes; c += 2) { /* likewise */
-            const float *restrict v0 = x + c * class_stride, *restrict v1 = c + 1 < classes ? v0 + class_stride : v0;
-            int32_t k0 = (int32_t)c + 1, k1 = c + 1 < classes ? k0 + 1 : k0;
-            for (int64_t i = 0; i < m; i++) {
-                int32_t l = v0[i] > 0 ? k0 : label[i];
-                label[i] = v1[i] > 0 ? k1 : l;
-            }
-        }
-        for (int64_t i = 0; i < m; i++) labels[i] = (uint16_t)label[i];
+    for (int64_t i = 0; i < n; i++) label[i] = 0;
+    for (int64_t c = 0; c < classes; c++) {
+        const float *restrict v = x + c * class_stride;
+        for (int64_t i = 0; i < n; i++) label[i] = v[i] > 0 ? (int32_t)c + 1 : label[i];
     }
+    for (int64_t i = 0; i < n; i++) labels[i] = (uint16_t)label[i];
+}
+
+static void SET(last)(uint16_t *labels, const float *x, int64_t class_stride, int64_t classes, int64_t n) {
+    for (; n >= LABEL_BLOCK; n -= LABEL_BLOCK, labels += LABEL_BLOCK, x += LABEL_BLOCK)
+        SET(last_block)(labels, x, class_stride, classes, LABEL_BLOCK);
+    SET(last_block)(labels, x, class_stride, classes, n);
 }
 
 #undef LABEL_BLOCK
+
+/* Lets classes c to c + count (exclusive) compete with the largest three logits so far. */
+static inline __attribute__((always_inline)) void SET(rank)(float *restrict first, float *restrict second, float *restrict rest,
+                                                           int32_t *restrict label, int32_t *restrict runner,
+                                                           const float *restrict x, int64_t class_stride, int32_t c,
+                                                           const int32_t count, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float a = first[i], b = second[i], r = rest[i];
+        int32_t la = label[i], lb = runner[i];
+#define CLASS(k)                                                                        \
+    if (k < count) {                                                                    \
+        float v = x[(c + k) * class_stride + i], lower = v < b ? v : b;                 \
+        r = lower > r ? lower : r;                                                      \
+        lb = v > a ? la : v > b ? c + k : lb;                                           \
+        la = v > a ? c + k : la; /* the first of equals wins, as numpy's argmax */      \
+        lower = v < a ? v : a;                                                          \
+        b = lower > b ? lower : b;                                                      \
+        a = v > a ? v : a;                                                              \
+    }
+        CLASS(0) CLASS(1) CLASS(2) CLASS(3)
+#undef CLASS
+        first[i] = a, second[i] = b, rest[i] = r, label[i] = la, runner[i] = lb;
+    }
+}
+
+static void SET(top)(uint16_t *restrict labels, uint16_t *restrict runners, float *restrict rest, const float *restrict x,
+                     int64_t class_stride, int64_t classes, int64_t n) {
+    enum { BLOCK = 4096 }; /* as long as the second-level cache allows: classes lie far apart, and memory is read in order */
+    float first[BLOCK], second[BLOCK];
+    int32_t label[BLOCK], runner[BLOCK];
+    for (int64_t m; n > 0; n -= m, labels += m, runners += m, rest += m, x += m) {
+        m = n < BLOCK ? n : BLOCK;
+        for (int64_t i = 0; i < m; i++) first[i] = second[i] = rest[i] = KERNEL_LOWEST, label[i] = runner[i] = 0;
+        int32_t c = 0;
+        for (; c + 4 <= classes; c += 4) SET(rank)(first, second, rest, label, runner, x, class_stride, c, 4, m);
+        for (; c < classes; c++) SET(rank)(first, second, rest, label, runner, x, class_stride, c, 1, m);
+        for (int64_t i = 0; i < m; i++) labels[i] = (uint16_t)label[i], runners[i] = (uint16_t)runner[i];
+    }
+}
 
 /* The runs of a row between the four rows a, b, c, d of n labels: returns how many. */
 static int64_t SET(settle_row)(kernel_run *restrict runs, uint16_t *restrict cell, const uint16_t *restrict a,
@@ -158,7 +175,7 @@ static void SET(sample_chunks)(float *restrict panel, int64_t panel_stride, cons
                 SET(indices) pick = *(const SET(indices) *)(x0 + x) - (int32_t)i;
                 SET(few) low = wa * AT(a, i) + wb * AT(b, i) + wc * AT(c, i) + wd * AT(d, i);
                 SET(few) left = __builtin_shuffle(low, pick), right = __builtin_shuffle(low, pick + 1);
-                *(SET(few) *)(p + chunks[k].place) = left + AT(wx, x) * (right - left);
+                *(SET(few) *)(p + chunks[k].place) = (1 - AT(wx, x)) * left + AT(wx, x) * right;
             }
         }
     }
@@ -203,7 +220,7 @@ static void SET(sample_cell)(float *restrict panel, int64_t panel_stride, const 
                     int64_t i = x0[x], j = i + 1;
                     float left = wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
                     float right = wa * a[j] + wb * b[j] + wc * c[j] + wd * d[j];
-                    *p++ = left + wx[x] * (right - left);
+                    *p++ = (1 - wx[x]) * left + wx[x] * right;
                 }
             }
         }
@@ -221,6 +238,129 @@ static void SET(sample)(float *restrict panel, int64_t panel_stride, const float
         const float *low = planes[r->plane[0]], *high = planes[r->plane[1]];
         const float *corner[4] = {low + r->offset[0], low + r->offset[1], high + r->offset[0], high + r->offset[1]};
         SET(sample_cell)(panel, panel_stride, corner, class_stride, classes, r, next - r, runs + r->runs, x0, wx, dense);
+    }
+}
+
+/* Voxels from x on, count of them, in a row: interpolates the logits of n classes, of a list in
+ * ascending order or (NULL) of all, and labels the voxels by the largest. corner and rest are
+ * the four rows around them of class 0 and of what the classes that are not in the list do
+ * not exceed. Returns whether no such class can have been larger. */
+#ifndef __clang__
+static inline __attribute__((always_inline)) int32_t SET(compare_few)(
+    uint16_t *restrict out, const float *const corner[4], const float *const rest[4], int64_t class_stride,
+    const uint16_t *restrict list, int64_t n, const float w[4], const int32_t *restrict x0, const float *restrict wx,
+    int64_t count) {
+#define AT(p, i) (*(const SET(few) *)((p) + (i)))
+    float wa = w[0], wb = w[1], wc = w[2], wd = w[3];
+    int64_t at = x0[0];
+    SET(indices) pick = *(const SET(indices) *)x0 - (int32_t)at, label = {0};
+    SET(few) right = AT(wx, 0), left = 1 - right, best = right - INFINITY, others = best;
+    for (int64_t k = list ? -1 : 0; k < n; k++) {
+        const float *const *p = k < 0 ? rest : corner;
+        int32_t class = k < 0 ? 0 : list ? list[k] : (int32_t)k;
+        int64_t i = at + class * class_stride;
+        SET(few) low = wa * AT(p[0], i) + wb * AT(p[1], i) + wc * AT(p[2], i) + wd * AT(p[3], i);
+        SET(few) v = left * __builtin_shuffle(low, pick) + right * __builtin_shuffle(low, pick + 1);
+        if (k < 0) {
+            others = v;
+            continue;
+        }
+        SET(indices) larger = v > best; /* the first of equals wins, as numpy's argmax */
+        label = (larger & class) | (~larger & label);
+        best = (SET(few))((larger & (SET(indices))v) | (~larger & (SET(indices))best));
+    }
+    SET(indices) doubt = others >= best;
+    int32_t any = 0;
+    for (int64_t i = 0; i < SAMPLE_BYTES / 4; i++) out[i] = (uint16_t)label[i], any |= i < count ? doubt[i] : 0;
+    return !list || !any;
+#undef AT
+}
+#endif
+
+static inline __attribute__((always_inline)) int32_t SET(compare_one)(
+    uint16_t *restrict out, const float *const corner[4], const float *const rest[4], int64_t class_stride,
+    const uint16_t *restrict list, int64_t n, const float w[4], const int32_t *restrict x0, const float *restrict wx) {
+    float wa = w[0], wb = w[1], wc = w[2], wd = w[3], best = -INFINITY, others = best;
+    for (int64_t k = list ? -1 : 0; k < n; k++) {
+        const float *const *p = k < 0 ? rest : corner;
+        int32_t class = k < 0 ? 0 : list ? list[k] : (int32_t)k;
+        int64_t i = x0[0] + class * class_stride, j = i + 1;
+        float left = wa * p[0][i] + wb * p[1][i] + wc * p[2][i] + wd * p[3][i];
+        float right = wa * p[0][j] + wb * p[1][j] + wc * p[2][j] + wd * p[3][j];
+        float v = (1 - wx[0]) * left + wx[0] * right;
+        if (k < 0)
+            others = v;
+        else if (v > best)
+            best = v, *out = (uint16_t)class;
+    }
+    return !list || best > others;
+}
+
+/* The classes that are the first or the second somewhere in columns from to to (inclusive) of
+ * four rows, in ascending order; returns how many, 0 where they are more than room. */
+static int64_t SET(candidates)(uint16_t *restrict list, int64_t room, const uint16_t *const label[4],
+                               const uint16_t *const runner[4], int64_t from, int64_t to) {
+    int64_t n = 0;
+    uint16_t last[2] = {KERNEL_UNSURE, KERNEL_UNSURE};
+    for (int64_t k = 0; k < 4; k++)
+        for (int64_t i = from; i <= to; i++) {
+            uint16_t two[2] = {label[k][i], runner[k][i]};
+            if ((two[0] == last[0] && two[1] == last[1]) || (two[0] == last[1] && two[1] == last[0])) continue;
+            memcpy(last, two, sizeof two);
+            for (int64_t j = 0; j < 2; j++) {
+                int64_t at = 0;
+                while (at < n && list[at] < two[j]) at++;
+                if (at < n && list[at] == two[j]) continue;
+                if (n == room) return 0;
+                memmove(list + at + 1, list + at, (n - at) * sizeof *list);
+                list[at] = two[j], n++;
+            }
+        }
+    return n;
+}
+
+static void SET(decide)(uint16_t *restrict settled, const kernel_planes *restrict planes, int64_t class_stride, int64_t classes,
+                        const kernel_row *restrict rows, int64_t count, const kernel_run *restrict runs, int64_t n_low,
+                        const int32_t *restrict x0, const float *restrict wx, int32_t dense) {
+    enum { ROOM = 8 };
+#ifdef __clang__
+    dense = 0;
+#endif
+    int64_t length = dense ? SAMPLE_BYTES / 4 - 1 : 1; /* the low-resolution voxels of so many fill a vector at most */
+    const kernel_row *end = rows + count;
+    for (const kernel_row *r = rows, *next; r < end; r = next) {
+        for (next = r + 1; next < end && next->runs == r->runs; next++) {
+        }
+        if (r->unsure == 0) continue;
+        const float *corner[4], *rest[4];
+        const uint16_t *label[4], *runner[4];
+        for (int64_t k = 0; k < 4; k++) {
+            int64_t plane = r->plane[k / 2], offset = r->offset[k % 2];
+            corner[k] = planes->logits[plane] + offset, rest[k] = planes->rest[plane] + offset;
+            label[k] = planes->label[plane] + offset, runner[k] = planes->runner[plane] + offset;
+        }
+        int64_t place = 0;
+        for (const kernel_run *run = runs + r->runs; run < runs + r->runs + r->count; run++) {
+            if (run->label != KERNEL_UNSURE) continue;
+            for (int64_t x = run->from, m; x < run->to; x += m, place += m) {
+                m = run->to - x < length ? run->to - x : length;
+                int64_t to = x0[x + m - 1] + 1;
+                uint16_t list[ROOM];
+                int64_t n = SET(candidates)(list, ROOM, label, runner, x0[x], to < n_low ? to : n_low - 1);
+                for (const kernel_row *q = r; q < next; q++) {
+                    uint16_t *out = settled + q->place + place;
+#ifndef __clang__
+                    if (dense) {
+                        if (!n || !SET(compare_few)(out, corner, rest, class_stride, list, n, q->weight, x0 + x, wx + x, m))
+                            SET(compare_few)(out, corner, rest, class_stride, NULL, classes, q->weight, x0 + x, wx + x, m);
+                        continue;
+                    }
+#endif
+                    if (!n || !SET(compare_one)(out, corner, rest, class_stride, list, n, q->weight, x0 + x, wx + x))
+                        SET(compare_one)(out, corner, rest, class_stride, NULL, classes, q->weight, x0 + x, wx + x);
+                }
+            }
+        }
     }
 }
 

@@ -131,13 +131,10 @@ func (l *Labels) allocate() (err error) {
 			}
 		}
 		if l.few() {
-			if l.planes.Runners[i], err = cmem.Alloc[uint16](n); err != nil {
+			if l.planes.Second[i], err = cmem.Alloc[float32](n + kernel.Slack); err != nil {
 				return err
 			}
-			if l.planes.Rest[i], err = cmem.Alloc[float32](n + kernel.Slack); err != nil {
-				return err
-			}
-			clear(l.planes.Rest[i][n:])
+			clear(l.planes.Second[i][n:])
 		}
 	}
 	l.planes.Channels, l.band = l.channels, min(max(l.out[1]/(4*l.threads), 1), maxBand)
@@ -164,9 +161,8 @@ func (l *Labels) Close() {
 	p := &l.planes
 	for i := range p.Labels {
 		cmem.Free(p.Labels[i])
-		cmem.Free(p.Runners[i])
-		cmem.Free(p.Rest[i])
-		p.Labels[i], p.Runners[i], p.Rest[i] = nil, nil, nil
+		cmem.Free(p.Second[i])
+		p.Labels[i], p.Second[i] = nil, nil
 	}
 }
 
@@ -182,11 +178,9 @@ func (l *Labels) Plane(z int, plane []float32, stride int) error {
 		return l.collect(z, plane, stride)
 	}
 	l.planes.Logits[z%2], l.planes.Stride = plane, stride
-	labels, runners, rest := l.planes.Labels[z%2], l.planes.Runners[z%2], l.planes.Rest[z%2]
+	labels, second := l.planes.Labels[z%2], l.planes.Second[z%2]
 	if l.few() {
-		l.blocks(func(_ *worker, at, n int) {
-			kernel.Top(labels[at:], runners[at:], rest[at:], plane[at:], stride, l.classes, n)
-		})
+		l.blocks(func(_ *worker, at, n int) { kernel.Top(labels[at:], second[at:], plane[at:], stride, l.classes, n) })
 	} else if l.first() {
 		l.blocks(func(w *worker, at, n int) { l.judge(w, labels[at:], plane[at:], stride, n) })
 	}
@@ -221,7 +215,7 @@ func (l *Labels) upper(z int) int {
 // blocks calls body for parts of a low-resolution plane: their first voxel and how many
 // they are.
 func (l *Labels) blocks(body func(w *worker, at, n int)) {
-	const block = 4096 // voxels
+	const block = 8192 // voxels
 	plane := l.low[1] * l.low[2]
 	_ = parallel.For((plane+block-1)/block, l.threads, func(worker, i int) error {
 		body(&l.workers[worker], i*block, min(block, plane-i*block))

@@ -37,7 +37,7 @@ func (m Method) LabelsMemory(low [3]int, classes int, from, to [3]float64, t Tar
 	workers := int64(max(1, threads)) * (int64(classes+channels)*(row+headBlock*float) + int64(low[2])*2*maxBand*12)
 	plane := int64(rows * low[2])
 	if p.local() {
-		return workers + 2*(plane*(2+2+float)+kernel.Slack*float), nil
+		return workers + 2*(plane*(2+float)+kernel.Slack*float), nil
 	}
 	// All logits; of the target one class, the best so far, and labels.
 	return workers + float*int64(classes)*voxels(low) + voxels(out)*(float+float+2) + p.runMemory(max(1, threads)), nil

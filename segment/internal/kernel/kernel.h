@@ -36,12 +36,11 @@ typedef struct {
     int32_t place;        /* where those stand among such of several rows */
 } kernel_row;
 
-/* Two planes of low-resolution logits, and of every voxel the class of the largest logit, that
- * of the second, and what the other classes do not exceed. */
+/* Two planes of low-resolution logits, and what top finds of them. */
 typedef struct {
     const float *logits[2];
-    const uint16_t *label[2], *runner[2];
-    const float *rest[2];
+    const uint16_t *labels[2];
+    const float *second[2];
 } kernel_planes;
 
 /* Below every logit; sums of it with weights do not overflow. */
@@ -84,11 +83,10 @@ typedef struct {
                    int64_t n_low, int64_t n_out, const int32_t *x0, const float *wx);
     /* labels[i] = the class of the largest of x[c*class_stride + i], the first of equals. */
     void (*winner)(uint16_t *labels, const float *x, int64_t class_stride, int64_t classes, int64_t n);
+    /* The same, and the second largest logit: what all other classes do not exceed. */
+    void (*top)(uint16_t *labels, float *second, const float *x, int64_t class_stride, int64_t classes, int64_t n);
     /* labels[i] = 1 + the last class whose x[c*class_stride + i] is above 0, or 0. */
     void (*last)(uint16_t *labels, const float *x, int64_t class_stride, int64_t classes, int64_t n);
-    /* For every voxel the class of the largest logit, the first of equals, that of the second,
-     * and the third logit: what all other classes do not exceed. */
-    void (*top)(uint16_t *labels, uint16_t *runners, float *rest, const float *x, int64_t class_stride, int64_t classes, int64_t n);
     /* Splits output rows into runs, in order and without gaps, by the labels of the voxels
      * around them, n a row, and fills in the rows' runs, count and unsure. Cell x lies at
      * column x, or (between) from column x to x+1; first[x] is the first output voxel of cell
@@ -102,10 +100,10 @@ typedef struct {
      * voxels by room. dense: x0 grows by 1 at most from voxel to voxel. */
     void (*sample)(float *panel, int64_t panel_stride, const float *const planes[2], int64_t class_stride, int64_t classes,
                    const kernel_row *rows, int64_t count, const kernel_run *runs, const int32_t *x0, const float *wx, int32_t dense);
-    /* The labels that winner finds for what sample computes, at settled[place]: of the classes
-     * that are first or second around a voxel, where no other class can be larger there, as is
-     * the rule; of all classes, where one could. rest is, as the planes, followed by
-     * KERNEL_SLACK finite floats. */
+    /* The labels that winner finds for what sample computes, at settled[place]: among the labels
+     * around a voxel, where the interpolated second logits show that no other class can be
+     * larger, as is the rule; else among all classes. The planes' second is followed by
+     * KERNEL_SLACK finite floats, and so are their logits. */
     void (*decide)(uint16_t *settled, const kernel_planes *planes, int64_t class_stride, int64_t classes, const kernel_row *rows,
                    int64_t count, const kernel_run *runs, int64_t n_low, const int32_t *x0, const float *wx, int32_t dense);
     /* Writes rows of labels of 1 or 2 bytes, voxel x at element at + x*step: those of the

@@ -59,42 +59,38 @@ static void SET(last)(uint16_t *labels, const float *x, int64_t class_stride, in
 
 #undef LABEL_BLOCK
 
-/* Lets classes c to c + count (exclusive) compete with the largest three logits so far. */
-static inline __attribute__((always_inline)) void SET(rank)(float *restrict first, float *restrict second, float *restrict rest,
-                                                           int32_t *restrict label, int32_t *restrict runner,
+/* Lets classes c to c + count (exclusive) compete with the largest two logits so far. */
+static inline __attribute__((always_inline)) void SET(rank)(float *restrict best, float *restrict second, int32_t *restrict label,
                                                            const float *restrict x, int64_t class_stride, int32_t c,
                                                            const int32_t count, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
-        float a = first[i], b = second[i], r = rest[i];
-        int32_t la = label[i], lb = runner[i];
-#define CLASS(k)                                                                        \
-    if (k < count) {                                                                    \
-        float v = x[(c + k) * class_stride + i], lower = v < b ? v : b;                 \
-        r = lower > r ? lower : r;                                                      \
-        lb = v > a ? la : v > b ? c + k : lb;                                           \
-        la = v > a ? c + k : la; /* the first of equals wins, as numpy's argmax */      \
-        lower = v < a ? v : a;                                                          \
-        b = lower > b ? lower : b;                                                      \
-        a = v > a ? v : a;                                                              \
+        float a = best[i], b = second[i];
+        int32_t l = label[i];
+#define CLASS(k)                                                                      \
+    if (k < count) {                                                                  \
+        float v = x[(c + k) * class_stride + i], lower = v < a ? v : a;               \
+        b = lower > b ? lower : b;                                                    \
+        l = v > a ? c + k : l; /* the first of equals wins, as numpy's argmax */      \
+        a = v > a ? v : a;                                                            \
     }
         CLASS(0) CLASS(1) CLASS(2) CLASS(3)
 #undef CLASS
-        first[i] = a, second[i] = b, rest[i] = r, label[i] = la, runner[i] = lb;
+        best[i] = a, second[i] = b, label[i] = l;
     }
 }
 
-static void SET(top)(uint16_t *restrict labels, uint16_t *restrict runners, float *restrict rest, const float *restrict x,
-                     int64_t class_stride, int64_t classes, int64_t n) {
-    enum { BLOCK = 4096 }; /* as long as the second-level cache allows: classes lie far apart, and memory is read in order */
-    float first[BLOCK], second[BLOCK];
-    int32_t label[BLOCK], runner[BLOCK];
-    for (int64_t m; n > 0; n -= m, labels += m, runners += m, rest += m, x += m) {
+static void SET(top)(uint16_t *restrict labels, float *restrict second, const float *restrict x, int64_t class_stride,
+                     int64_t classes, int64_t n) {
+    enum { BLOCK = 8192 }; /* of the second-level cache a part: classes lie far apart, and memory likes to be read in order */
+    float best[BLOCK];
+    int32_t label[BLOCK];
+    for (int64_t m; n > 0; n -= m, labels += m, second += m, x += m) {
         m = n < BLOCK ? n : BLOCK;
-        for (int64_t i = 0; i < m; i++) first[i] = second[i] = rest[i] = KERNEL_LOWEST, label[i] = runner[i] = 0;
+        for (int64_t i = 0; i < m; i++) best[i] = second[i] = KERNEL_LOWEST, label[i] = 0;
         int32_t c = 0;
-        for (; c + 4 <= classes; c += 4) SET(rank)(first, second, rest, label, runner, x, class_stride, c, 4, m);
-        for (; c < classes; c++) SET(rank)(first, second, rest, label, runner, x, class_stride, c, 1, m);
-        for (int64_t i = 0; i < m; i++) labels[i] = (uint16_t)label[i], runners[i] = (uint16_t)runner[i];
+        for (; c + 4 <= classes; c += 4) SET(rank)(best, second, label, x, class_stride, c, 4, m);
+        for (; c < classes; c++) SET(rank)(best, second, label, x, class_stride, c, 1, m);
+        for (int64_t i = 0; i < m; i++) labels[i] = (uint16_t)label[i];
     }
 }
 
@@ -242,12 +238,12 @@ static void SET(sample)(float *restrict panel, int64_t panel_stride, const float
 }
 
 /* Voxels from x on, count of them, in a row: interpolates the logits of n classes, of a list in
- * ascending order or (NULL) of all, and labels the voxels by the largest. corner and rest are
- * the four rows around them of class 0 and of what the classes that are not in the list do
- * not exceed. Returns whether no such class can have been larger. */
+ * ascending order or (NULL) of all, and labels the voxels by the largest. corner and second
+ * are the four rows around them, of class 0 and of the second largest logit, which classes
+ * that are not in the list do not exceed. Returns whether no such class can be larger. */
 #ifndef __clang__
 static inline __attribute__((always_inline)) int32_t SET(compare_few)(
-    uint16_t *restrict out, const float *const corner[4], const float *const rest[4], int64_t class_stride,
+    uint16_t *restrict out, const float *const corner[4], const float *const second[4], int64_t class_stride,
     const uint16_t *restrict list, int64_t n, const float w[4], const int32_t *restrict x0, const float *restrict wx,
     int64_t count) {
 #define AT(p, i) (*(const SET(few) *)((p) + (i)))
@@ -256,7 +252,7 @@ static inline __attribute__((always_inline)) int32_t SET(compare_few)(
     SET(indices) pick = *(const SET(indices) *)x0 - (int32_t)at, label = {0};
     SET(few) right = AT(wx, 0), left = 1 - right, best = right - INFINITY, others = best;
     for (int64_t k = list ? -1 : 0; k < n; k++) {
-        const float *const *p = k < 0 ? rest : corner;
+        const float *const *p = k < 0 ? second : corner;
         int32_t class = k < 0 ? 0 : list ? list[k] : (int32_t)k;
         int64_t i = at + class * class_stride;
         SET(few) low = wa * AT(p[0], i) + wb * AT(p[1], i) + wc * AT(p[2], i) + wd * AT(p[3], i);
@@ -278,11 +274,11 @@ static inline __attribute__((always_inline)) int32_t SET(compare_few)(
 #endif
 
 static inline __attribute__((always_inline)) int32_t SET(compare_one)(
-    uint16_t *restrict out, const float *const corner[4], const float *const rest[4], int64_t class_stride,
+    uint16_t *restrict out, const float *const corner[4], const float *const second[4], int64_t class_stride,
     const uint16_t *restrict list, int64_t n, const float w[4], const int32_t *restrict x0, const float *restrict wx) {
     float wa = w[0], wb = w[1], wc = w[2], wd = w[3], best = -INFINITY, others = best;
     for (int64_t k = list ? -1 : 0; k < n; k++) {
-        const float *const *p = k < 0 ? rest : corner;
+        const float *const *p = k < 0 ? second : corner;
         int32_t class = k < 0 ? 0 : list ? list[k] : (int32_t)k;
         int64_t i = x0[0] + class * class_stride, j = i + 1;
         float left = wa * p[0][i] + wb * p[1][i] + wc * p[2][i] + wd * p[3][i];
@@ -296,25 +292,21 @@ static inline __attribute__((always_inline)) int32_t SET(compare_one)(
     return !list || best > others;
 }
 
-/* The classes that are the first or the second somewhere in columns from to to (inclusive) of
- * four rows, in ascending order; returns how many, 0 where they are more than room. */
-static int64_t SET(candidates)(uint16_t *restrict list, int64_t room, const uint16_t *const label[4],
-                               const uint16_t *const runner[4], int64_t from, int64_t to) {
+/* The labels in columns from to to (inclusive) of four rows, in ascending order; returns how
+ * many, 0 where they are more than room. */
+static int64_t SET(candidates)(uint16_t *restrict list, int64_t room, const uint16_t *const labels[4], int64_t from, int64_t to) {
     int64_t n = 0;
-    uint16_t last[2] = {KERNEL_UNSURE, KERNEL_UNSURE};
+    uint16_t last = KERNEL_UNSURE;
     for (int64_t k = 0; k < 4; k++)
         for (int64_t i = from; i <= to; i++) {
-            uint16_t two[2] = {label[k][i], runner[k][i]};
-            if ((two[0] == last[0] && two[1] == last[1]) || (two[0] == last[1] && two[1] == last[0])) continue;
-            memcpy(last, two, sizeof two);
-            for (int64_t j = 0; j < 2; j++) {
-                int64_t at = 0;
-                while (at < n && list[at] < two[j]) at++;
-                if (at < n && list[at] == two[j]) continue;
-                if (n == room) return 0;
-                memmove(list + at + 1, list + at, (n - at) * sizeof *list);
-                list[at] = two[j], n++;
-            }
+            if (labels[k][i] == last) continue;
+            last = labels[k][i];
+            int64_t at = 0;
+            while (at < n && list[at] < last) at++;
+            if (at < n && list[at] == last) continue;
+            if (n == room) return 0;
+            for (int64_t j = n++; j > at; j--) list[j] = list[j - 1];
+            list[at] = last;
         }
     return n;
 }
@@ -322,7 +314,7 @@ static int64_t SET(candidates)(uint16_t *restrict list, int64_t room, const uint
 static void SET(decide)(uint16_t *restrict settled, const kernel_planes *restrict planes, int64_t class_stride, int64_t classes,
                         const kernel_row *restrict rows, int64_t count, const kernel_run *restrict runs, int64_t n_low,
                         const int32_t *restrict x0, const float *restrict wx, int32_t dense) {
-    enum { ROOM = 8 };
+    enum { ROOM = 4 };
 #ifdef __clang__
     dense = 0;
 #endif
@@ -332,12 +324,12 @@ static void SET(decide)(uint16_t *restrict settled, const kernel_planes *restric
         for (next = r + 1; next < end && next->runs == r->runs; next++) {
         }
         if (r->unsure == 0) continue;
-        const float *corner[4], *rest[4];
-        const uint16_t *label[4], *runner[4];
+        const float *corner[4], *second[4];
+        const uint16_t *labels[4];
         for (int64_t k = 0; k < 4; k++) {
             int64_t plane = r->plane[k / 2], offset = r->offset[k % 2];
-            corner[k] = planes->logits[plane] + offset, rest[k] = planes->rest[plane] + offset;
-            label[k] = planes->label[plane] + offset, runner[k] = planes->runner[plane] + offset;
+            corner[k] = planes->logits[plane] + offset, second[k] = planes->second[plane] + offset;
+            labels[k] = planes->labels[plane] + offset;
         }
         int64_t place = 0;
         for (const kernel_run *run = runs + r->runs; run < runs + r->runs + r->count; run++) {
@@ -346,18 +338,18 @@ static void SET(decide)(uint16_t *restrict settled, const kernel_planes *restric
                 m = run->to - x < length ? run->to - x : length;
                 int64_t to = x0[x + m - 1] + 1;
                 uint16_t list[ROOM];
-                int64_t n = SET(candidates)(list, ROOM, label, runner, x0[x], to < n_low ? to : n_low - 1);
+                int64_t n = SET(candidates)(list, ROOM, labels, x0[x], to < n_low ? to : n_low - 1);
                 for (const kernel_row *q = r; q < next; q++) {
                     uint16_t *out = settled + q->place + place;
 #ifndef __clang__
                     if (dense) {
-                        if (!n || !SET(compare_few)(out, corner, rest, class_stride, list, n, q->weight, x0 + x, wx + x, m))
-                            SET(compare_few)(out, corner, rest, class_stride, NULL, classes, q->weight, x0 + x, wx + x, m);
+                        if (!n || !SET(compare_few)(out, corner, second, class_stride, list, n, q->weight, x0 + x, wx + x, m))
+                            SET(compare_few)(out, corner, second, class_stride, NULL, classes, q->weight, x0 + x, wx + x, m);
                         continue;
                     }
 #endif
-                    if (!n || !SET(compare_one)(out, corner, rest, class_stride, list, n, q->weight, x0 + x, wx + x))
-                        SET(compare_one)(out, corner, rest, class_stride, NULL, classes, q->weight, x0 + x, wx + x);
+                    if (!n || !SET(compare_one)(out, corner, second, class_stride, list, n, q->weight, x0 + x, wx + x))
+                        SET(compare_one)(out, corner, second, class_stride, NULL, classes, q->weight, x0 + x, wx + x);
                 }
             }
         }

@@ -31,14 +31,13 @@ static void k_sample(float *panel, int64_t panel_stride, const float *low, const
 	const float *planes[2] = {low, high};
 	kernel_now.sample(panel, panel_stride, planes, class_stride, classes, rows, count, runs, x0, wx, dense);
 }
-static void k_top(uint16_t *labels, uint16_t *runners, float *rest, const float *x, int64_t cs, int64_t classes, int64_t n) {
-	kernel_now.top(labels, runners, rest, x, cs, classes, n);
+static void k_top(uint16_t *labels, float *second, const float *x, int64_t cs, int64_t classes, int64_t n) {
+	kernel_now.top(labels, second, x, cs, classes, n);
 }
-static void k_decide(uint16_t *settled, const float *low, const float *high, const uint16_t *low_label, const uint16_t *high_label,
-                     const uint16_t *low_runner, const uint16_t *high_runner, const float *low_rest, const float *high_rest,
-                     int64_t class_stride, int64_t classes, const void *rows, int64_t count, const void *runs, int64_t n_low,
-                     const int32_t *x0, const float *wx, int32_t dense) {
-	const kernel_planes planes = {{low, high}, {low_label, high_label}, {low_runner, high_runner}, {low_rest, high_rest}};
+static void k_decide(uint16_t *settled, const float *low, const float *high, const uint16_t *low_labels, const uint16_t *high_labels,
+                     const float *low_second, const float *high_second, int64_t class_stride, int64_t classes, const void *rows,
+                     int64_t count, const void *runs, int64_t n_low, const int32_t *x0, const float *wx, int32_t dense) {
+	const kernel_planes planes = {{low, high}, {low_labels, high_labels}, {low_second, high_second}};
 	kernel_now.decide(settled, &planes, class_stride, classes, rows, count, runs, n_low, x0, wx, dense);
 }
 static void k_paint(void *dst, int32_t size, int64_t step, const void *rows, int64_t count, const void *runs,
@@ -54,8 +53,7 @@ import "unsafe"
 type Planes struct {
 	Logits   [2][]float32 // of Channels, Stride apart, with Slack finite values after the last
 	Labels   [2][]uint16
-	Runners  [2][]uint16  // for Decide: the class of the second largest logit
-	Rest     [2][]float32 // likewise: what other classes do not exceed, with Slack finite values after the last
+	Second   [2][]float32 // for Decide: the second largest logits, with Slack finite values after the last
 	Stride   int
 	Channels int
 }
@@ -141,11 +139,10 @@ func Winner(labels []uint16, logits []float32, stride, classes, n int) {
 	C.k_winner(words(labels), ptr(logits), C.int64_t(stride), C.int64_t(classes), C.int64_t(n))
 }
 
-// Top writes what Winner does, the class of the second largest logit, and the third largest,
-// which all other classes do not exceed.
-func Top(labels, runners []uint16, rest, logits []float32, stride, classes, n int) {
-	_, _, _, _ = labels[n-1], runners[n-1], rest[n-1], logits[(classes-1)*stride+n-1]
-	C.k_top(words(labels), words(runners), ptr(rest), ptr(logits), C.int64_t(stride), C.int64_t(classes), C.int64_t(n))
+// Top writes what Winner does, and the second largest logit.
+func Top(labels []uint16, second, logits []float32, stride, classes, n int) {
+	_, _, _ = labels[n-1], second[n-1], logits[(classes-1)*stride+n-1]
+	C.k_top(words(labels), ptr(second), ptr(logits), C.int64_t(stride), C.int64_t(classes), C.int64_t(n))
 }
 
 // Last writes, for n voxels, 1 + the last region whose logit is positive, or 0.
@@ -189,21 +186,20 @@ func (l *Line) Sample(panel []float32, stride int, p *Planes, rows []Row, runs [
 
 // Decide writes the labels that Winner finds for what Sample writes: those of a row from
 // settled[Place] on, where it writes Slack elements past the end as well. It interpolates the
-// logits of the classes that are the first or second around a voxel; of all classes only where
-// another could be larger there.
+// logits of the labels around a voxel and the second largest logits, which no other class
+// exceeds; only where one of those could be the largest, it interpolates all.
 func (l *Line) Decide(settled []uint16, p *Planes, rows []Row, runs []Run) {
 	for i := range rows {
 		r := &rows[i]
 		at := int(max(r.Offset[0], r.Offset[1])) + l.In - 1
-		end := (p.Channels-1)*p.Stride + at + Slack
 		for _, plane := range r.Plane {
-			_, _, _, _ = p.Logits[plane][end], p.Rest[plane][at+Slack], p.Labels[plane][at], p.Runners[plane][at]
+			_, _, _ = p.Logits[plane][(p.Channels-1)*p.Stride+at+Slack], p.Second[plane][at+Slack], p.Labels[plane][at]
 		}
 		_ = settled[int(r.Place+r.Unsure)+Slack-1]
 	}
-	C.k_decide(words(settled), start(p.Logits[0]), start(p.Logits[1]), words(p.Labels[0]), words(p.Labels[1]), words(p.Runners[0]), words(p.Runners[1]),
-		start(p.Rest[0]), start(p.Rest[1]), C.int64_t(p.Stride), C.int64_t(p.Channels), unsafe.Pointer(&rows[0]), C.int64_t(len(rows)),
-		unsafe.Pointer(&runs[0]), C.int64_t(l.In), (*C.int32_t)(unsafe.Pointer(&l.X0[0])), ptr(l.W), flag(l.dense))
+	C.k_decide(words(settled), start(p.Logits[0]), start(p.Logits[1]), words(p.Labels[0]), words(p.Labels[1]), start(p.Second[0]), start(p.Second[1]),
+		C.int64_t(p.Stride), C.int64_t(p.Channels), unsafe.Pointer(&rows[0]), C.int64_t(len(rows)), unsafe.Pointer(&runs[0]), C.int64_t(l.In),
+		(*C.int32_t)(unsafe.Pointer(&l.X0[0])), ptr(l.W), flag(l.dense))
 }
 
 // Paint writes rows of labels, voxel x of one at element At + x*step of dst: those of its

@@ -12,7 +12,7 @@ typedef float SET(floats) __attribute__((vector_size(VECTOR), aligned(4), may_al
 
 const kernels SET(kernels) = {
     SET(load),   SET(scan),   SET(extremes), SET(clip),   SET(cubic), SET(transpose), SET(accumulate), SET(accumulate_half),
-    SET(logits), SET(winner), SET(last),     SET(top),    SET(settle), SET(sample),  SET(decide),    SET(paint),
+    SET(logits), SET(winner), SET(top),     SET(last),   SET(settle), SET(sample),  SET(decide),    SET(paint),
     SET(product),
 };
 

@@ -208,16 +208,16 @@ func BenchmarkAccumulateHalf(b *testing.B) {
 	}
 }
 
-// Planes of 14 and of 118 classes, in blocks as resample.Labels takes.
-func BenchmarkWinner(b *testing.B) {
-	const n, block = 320, 4096
+// Planes of 14 and of 118 classes, in memory, in blocks as resample.Labels takes.
+func BenchmarkTop(b *testing.B) {
+	const n, block = 320, 8192
 	for _, classes := range []int{14, 118} {
 		b.Run(fmt.Sprint(classes), func(b *testing.B) {
-			planes := 4 * 118 / classes
-			logits, labels := buffer(b, planes*classes*n*n), make([]uint16, planes*n*n)
-			moves(b, planes*n*n/block, planes*n*n*(4*classes+2), 0, func(_, i int) {
-				plane, at := i/(n*n/block), i%(n*n/block)*block
-				Winner(labels[plane*n*n+at:], logits[plane*classes*n*n+at:], n*n, classes, block)
+			planes, blocks := 4*118/classes, n*n/block
+			logits, labels, second := buffer(b, planes*classes*n*n), make([]uint16, n*n), make([]float32, n*n)
+			moves(b, planes*blocks, planes*blocks*block*4*classes, 0, func(_, i int) {
+				plane, at := i/blocks, i%blocks*block
+				Top(labels[at:], second[at:], logits[plane*classes*n*n+at:], n*n, classes, block)
 			})
 		})
 	}

@@ -4,10 +4,14 @@ package kernel
 // interpolation's weights are not negative and sum to 1, so where one class wins at all
 // corners of a cell it wins everywhere inside; and so does the last of the positive regions.
 // So Winner (or Last) finds the labels of the low-resolution voxels, Settle what follows from
-// them, Sample interpolates the rest, Winner labels that, and Paint writes the rows. Both ways
-// compute the same sums, so that labels differ only where rounding makes a tie. Settle, Sample
-// and Paint take several rows, as a call from Go costs as much as some of their work, and
-// the rows of a cell share it.
+// them, Sample interpolates the others, Winner labels those, and Paint writes the rows. With
+// logits in memory Top and Decide stand for Winner and for Sample and Winner: a class that wins
+// at no corner of a cell exceeds the second largest logit at none, so nowhere inside what
+// those interpolate to, and only the classes that win somewhere need to be interpolated where
+// one of them is larger than that. Rounding keeps this order, as it is monotone and the sums
+// are the same. All ways compute the same sums, so that labels differ only where rounding makes
+// a tie. Settle, Sample, Decide and Paint take several rows, as a call from Go costs as much
+// as some of their work, and the rows of a cell share it.
 
 /*
 #include "kernel.h"

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -9,10 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWinnerAndLast(t *testing.T) {
+func TestWinnerTopAndLast(t *testing.T) {
 	eachSet(t, func(t *testing.T) {
 		for _, classes := range []int{1, 2, 3, 4, 5, 6, 14, 118} {
-			for _, n := range []int{1, 5, 63, 64, 700, 2047, 2048, 2049, 5000} {
+			for _, n := range []int{1, 5, 63, 64, 255, 256, 257, 700, 8192, 8193} {
 				r := rand.New(rand.NewPCG(uint64(classes), uint64(n)))
 				stride := n + 3
 				logits := make([]float32, classes*stride)
@@ -23,6 +24,11 @@ func TestWinnerAndLast(t *testing.T) {
 				winner[n], last[n] = 77, 78
 				Winner(winner, logits, stride, classes, n)
 				Last(last, logits, stride, classes, n)
+				top, second := make([]uint16, n+1), make([]float32, n+1)
+				top[n], second[n] = winner[n], 79
+				Top(top, second, logits, stride, classes, n)
+				require.Equal(t, winner, top)
+				require.EqualValues(t, 79, second[n])
 				for i := range n {
 					best, positive := 0, 0
 					for c := range classes {
@@ -34,6 +40,15 @@ func TestWinnerAndLast(t *testing.T) {
 						}
 					}
 					require.EqualValues(t, best, winner[i], "%d classes, voxel %d of %d", classes, i, n)
+					others := float32(math.Inf(-1))
+					for c := range classes {
+						if c != best {
+							others = max(others, logits[c*stride+i])
+						}
+					}
+					if classes > 1 {
+						require.Equal(t, others, second[i], "%d classes, voxel %d of %d", classes, i, n)
+					}
 					require.EqualValues(t, positive, last[i], "%d classes, voxel %d of %d", classes, i, n)
 				}
 				require.EqualValues(t, [2]uint16{77, 78}, [2]uint16{winner[n], last[n]})
@@ -154,13 +169,13 @@ func TestSettle(t *testing.T) {
 }
 
 // What Sample computes is equal, bit for bit, to what Logits does; and the way over the
-// low-resolution labels gives the labels that those logits have.
+// low-resolution labels gives the labels that those logits have, with Sample and with Decide.
 func TestSampleIsLogits(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 4))
 	eachSet(t, func(t *testing.T) {
 		for _, line := range tables() {
 			name := line.name
-			for _, classes := range []int{2, 14} {
+			for _, classes := range []int{1, 2, 14} {
 				in, n := line.In, len(line.X0)
 				plane := 3 * in
 				p := &Planes{Logits: [2][]float32{noise(classes*plane + Slack), noise(classes*plane + Slack + 1)}, Stride: plane, Channels: classes}
@@ -195,6 +210,17 @@ func TestSampleIsLogits(t *testing.T) {
 					pick(settled, panel, room, classes, room)
 					got, want, logits := make([]uint16, len(rows)*n), make([]uint16, n), make([]float32, classes*n)
 					Paint(got, 1, rows, runs, settled, written)
+					if !regions {
+						for i := range p.Second {
+							p.Second[i] = make([]float32, plane+Slack)
+							Top(p.Labels[i], p.Second[i], p.Logits[i], plane, classes, plane)
+						}
+						clear(settled)
+						line.Decide(settled, p, rows, runs)
+						decided := make([]uint16, len(got))
+						Paint(decided, 1, rows, runs, settled, nil)
+						require.Equal(t, got, decided, "%s", name)
+					}
 					for k, row := range rows {
 						for class := range classes {
 							line.Logits(logits[class*n:(class+1)*n], p, &row, class)

@@ -89,6 +89,7 @@ static void SET(top)(uint16_t *restrict labels, float *restrict second, const fl
         for (int64_t i = 0; i < m; i++) best[i] = second[i] = KERNEL_LOWEST, label[i] = 0;
         int32_t c = 0;
         for (; c + 4 <= classes; c += 4) SET(rank)(best, second, label, x, class_stride, c, 4, m);
+        for (; c + 2 <= classes; c += 2) SET(rank)(best, second, label, x, class_stride, c, 2, m);
         for (; c < classes; c++) SET(rank)(best, second, label, x, class_stride, c, 1, m);
         for (int64_t i = 0; i < m; i++) labels[i] = (uint16_t)label[i];
     }

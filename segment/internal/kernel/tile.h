@@ -8,13 +8,15 @@ static int64_t SET(accumulate)(float *restrict dst, int64_t dst_stride, const fl
         float *d = dst + y * dst_stride;
         const float *s = src + y * src_stride;
         float w = weight * wy[y];
-        int32_t row = 0;
+        uint32_t most = 0; /* the bits of the largest magnitude */
         for (int64_t x = 0; x < nx; x++) {
-            float v = s[reverse_x ? nx - 1 - x : x];
-            row += !(v - v == 0);
-            d[x] += w * wx[x] * v;
+            union { float value; uint32_t bits; } v = {s[reverse_x ? nx - 1 - x : x]};
+            uint32_t magnitude = v.bits & 0x7fffffff;
+            most = magnitude > most ? magnitude : most;
+            d[x] += w * wx[x] * v.value;
         }
-        bad += row;
+        if (most < 0x7f800000) continue; /* infinity, and above it NaN */
+        for (int64_t x = 0; x < nx; x++) bad += !(s[x] - s[x] == 0);
     }
     return bad;
 }

@@ -10,7 +10,7 @@ Research software, not a medical device.
             sitk.GetArrayViewFromImage(ct), ct.GetSpacing(), ct.GetOrigin(), ct.GetDirection()
         )
 
-Model is an open model, convert makes one file of an nnU-Net results folder, devices tells
+Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net results folder, devices tells
 what this machine can run on. Every failure of the library is a flare.Error; each kind of
 failure has a class of its own. Nothing is printed; set_log tells more.
 
@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _abi
+from ._batch import Batch, Result, TrainingProgress
 from ._errors import (
     ArgumentError,
     Cancelled,
@@ -45,9 +46,11 @@ from ._errors import (
     VersionError,
 )
 from ._model import Model
+from ._trainer import Trainer
 
 __all__ = [
     "ArgumentError",
+    "Batch",
     "Cancelled",
     "DeviceError",
     "Error",
@@ -61,7 +64,10 @@ __all__ = [
     "NotFoundError",
     "OutOfMemoryError",
     "PanicError",
+    "Result",
     "RuntimeMissingError",
+    "Trainer",
+    "TrainingProgress",
     "UnsupportedError",
     "VersionError",
     "convert",

@@ -249,6 +249,31 @@ flare_status flare_segment_file(flare_model *handle, const char *in_path, const 
     return status;
 }
 
+/* ---- training: only there to be found ---- */
+
+#define NONE { return fail(FLARE_ERR_UNSUPPORTED, "the fake does not train"); }
+flare_status flare_trainer_open(flare_trainer **out, const flare_trainer_options *o) { (void)o; *out = NULL; NONE }
+flare_status flare_trainer_describe(char **out, flare_trainer *t) { (void)out, (void)t; NONE }
+flare_status flare_trainer_add_case(flare_trainer *t, const char *n, const flare_volume *v, const flare_volume *l) { (void)t, (void)n, (void)v, (void)l; NONE }
+flare_status flare_trainer_step(flare_trainer_result *r, flare_trainer *t, const flare_batch *b) { (void)r, (void)t, (void)b; NONE }
+flare_status flare_trainer_backward(flare_trainer_result *r, flare_trainer *t, const flare_batch *b, int32_t a) { (void)r, (void)t, (void)b, (void)a; NONE }
+flare_status flare_trainer_evaluate(flare_trainer_result *r, flare_trainer *t, const flare_batch *b) { (void)r, (void)t, (void)b; NONE }
+flare_status flare_trainer_apply(flare_trainer *t) { (void)t; NONE }
+flare_status flare_trainer_parameters(float **out, size_t *n, flare_trainer *t) { (void)out, (void)n, (void)t; NONE }
+flare_status flare_trainer_gradients(float **out, size_t *n, flare_trainer *t) { (void)out, (void)n, (void)t; NONE }
+flare_status flare_trainer_set_learning_rate(flare_trainer *t, double r) { (void)t, (void)r; NONE }
+flare_status flare_trainer_get_learning_rate(double *out, flare_trainer *t) { (void)out, (void)t; NONE }
+flare_status flare_trainer_save(flare_trainer *t, const char *path) { (void)t, (void)path; NONE }
+flare_status flare_trainer_load(flare_trainer *t, const char *path) { (void)t, (void)path; NONE }
+flare_status flare_trainer_export(flare_trainer *t, const char *path) { (void)t, (void)path; NONE }
+flare_status flare_trainer_run(flare_trainer *t, const flare_trainer_run_options *o) { (void)t, (void)o; NONE }
+flare_status flare_trainer_cancel(flare_trainer *t) { (void)t; NONE }
+void flare_trainer_free(flare_trainer *t) { (void)t; }
+void flare_trainer_options_init(flare_trainer_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+void flare_batch_init(flare_batch *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+void flare_trainer_result_init(flare_trainer_result *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+void flare_trainer_run_options_init(flare_trainer_run_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+
 flare_status flare_convert(const char *out_path, const flare_convert_options *o)
 {
     (void)out_path;

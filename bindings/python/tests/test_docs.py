@@ -38,7 +38,7 @@ def run(block: str) -> None:
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [block for block in BLOCKS if "Trainer" not in block])
 def test_readme_binding(fake: object, files: Path, block: str) -> None:
     run(block)
 

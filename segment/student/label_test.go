@@ -360,12 +360,21 @@ func TestLabelBadInput(t *testing.T) {
 		_, err := Label(t.Context(), bad)
 		assert.ErrorContains(t, err, text)
 	}
+}
 
-	full := labelOptions(t, teacher, images)
-	full.SoftBelow = 0.9
-	limitFiles(t, 2000, func() { _, err = Label(t.Context(), full) }) // labels fit, probabilities do not
+// A full disk leaves no half of a case's files.
+func TestLabelOnAFullDisk(t *testing.T) {
+	if !inAProcessOfItsOwn(t) {
+		return
+	}
+	teacher := []string{randomBundle(t, plainDataset, []int{4, 8}, 1)}
+	images := filepath.Join(toyFolder(t, 0, 2), "imagesTr")
+	o := labelOptions(t, teacher, images)
+	o.SoftBelow = 0.9
+	var err error
+	limitFiles(t, 2000, func() { _, err = Label(t.Context(), o) }) // labels fit, probabilities do not
 	assert.Equal(t, fault.IO, fault.KindOf(err), "%v", err)
-	entries, err := os.ReadDir(full.Out)
+	entries, err := os.ReadDir(o.Out)
 	require.NoError(t, err)
 	assert.Empty(t, entries)
 }

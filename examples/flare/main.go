@@ -36,6 +36,8 @@ type commands struct {
 	PseudoLabel pseudoLabelCommand `cmd:"" help:"Label images with a teacher, and score how far it can be trusted."`
 	Student     studentCommand     `cmd:"" help:"Train a small network with a teacher's help: labelled and unlabelled images in, one bundle out."`
 	Export      exportCommand      `cmd:"" help:"Make a bundle, or a results folder for nnU-Net, of a training."`
+	Evaluate    evaluateCommand    `cmd:"" help:"Compare label files with references: DSC, NSD, surface distances, volumes."`
+	Efficiency  efficiencyCommand  `cmd:"" help:"Run a command and measure time, CPU, RAM and GPU memory by the rules of the FLARE challenges."`
 	Devices     devicesCommand     `cmd:"" help:"List the devices that networks can run on."`
 	Phantom     phantomCommand     `cmd:"" help:"Make synthetic abdominal CTs with their labels."`
 }

@@ -209,22 +209,29 @@ func (t *tally) count(labels [][]uint16, z, from int) {
 	n := t.part.heads + 1
 	counts := make([]int, (1+2*t.folds)*n) // all, then own and both of each fold
 	mean := labels[0]
-	for _, l := range mean {
-		counts[l]++
-	}
 	var agreed []uint8
 	if t.agreed != nil {
 		agreed = t.agreed[(z*t.shape[1]+t.low[0]+from)*t.shape[2]:][:len(mean)]
 		clear(agreed)
 	}
 	for fold := range t.folds {
-		own, both := counts[(1+2*fold)*n:], counts[(2+2*fold)*n:]
-		for i, l := range labels[1+fold] {
-			own[l]++
-			if l == mean[i] {
-				both[l]++
-				if agreed != nil {
-					agreed[i]++
+		all, own, both := counts, counts[(1+2*fold)*n:], counts[(2+2*fold)*n:]
+		one := labels[1+fold][:len(mean)]
+		for i := 0; i < len(mean); { // labels come in runs
+			l, m, start := one[i], mean[i], i
+			for i++; i < len(mean) && one[i] == l && mean[i] == m; i++ {
+			}
+			own[l] += i - start
+			if fold == 0 {
+				all[m] += i - start
+			}
+			if l != m {
+				continue
+			}
+			both[l] += i - start
+			if agreed != nil {
+				for k := start; k < i; k++ {
+					agreed[k]++
 				}
 			}
 		}

@@ -187,7 +187,7 @@ build_packages() {
 	version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' segment/segment.go)
 	say packages "build/include build/lib/cmake build/lib/pkgconfig ($version)"
 	mkdir -p build/include build/lib/cmake/flare build/lib/pkgconfig
-	cp include/flare.h bindings/cpp/flare.hpp build/include/
+	cp include/flare.h bindings/cpp/flare.hpp bindings/cpp/flare_trainer.hpp build/include/
 	for file in flareConfig.cmake flareConfigVersion.cmake; do
 		sed "s/@VERSION@/$version/g" bindings/cpp/$file.in >build/lib/cmake/flare/$file
 	done
@@ -301,6 +301,9 @@ run_tests() {
 	step "C" test_capi
 	step "C++" bash examples/cpp/test.sh "$root/build"
 	step "Python" test_python
+	if [ -e "$root/examples/demo/flare13_phantom.onnx" ]; then
+		step "fine-tuning" build/test/venv/bin/python examples/finetune/test.py examples/demo/flare13_phantom.onnx
+	fi
 	step "README's snippets" build/test/venv/bin/python examples/readme/test.py "$FLARE_TEST_MODEL"
 }
 

@@ -66,35 +66,35 @@ func flareGoOpen(text **C.char, out *C.uint64_t, path *C.char, o *C.flare_open_o
 		d := m.Describe()
 		stats := segment.Stats{Device: d.Device, Precision: d.Precision, Threads: d.Threads, Mode: m.Mode(), Notes: []string{}}
 		stats.Seconds.Open = time.Since(start).Seconds()
-		*out = C.uint64_t(addModel(m, stats))
+		*out = C.uint64_t(models.add(&openModel{m, stats}))
 		return nil
 	})
 }
 
 //export flareGoDescribe
 func flareGoDescribe(text, out **C.char, model C.uint64_t) C.flare_status {
-	return onModel(text, model, func(c *call) error { return cJSON(out, c.model.Describe()) })
+	return onModel(text, model, func(c *call[*openModel]) error { return cJSON(out, c.of.Describe()) })
 }
 
 //export flareGoStats
 func flareGoStats(text, out **C.char, model C.uint64_t) C.flare_status {
-	return onModel(text, model, func(c *call) error { return cJSON(out, c.lastStats()) })
+	return onModel(text, model, func(c *call[*openModel]) error { return cJSON(out, c.of.lastStats()) })
 }
 
 //export flareGoCancel
 func flareGoCancel(text **C.char, model C.uint64_t) C.flare_status {
-	return edge(text, func() error { return cancelModel(uint64(model)) })
+	return edge(text, func() error { return models.cancel(uint64(model)) })
 }
 
 //export flareGoFree
 func flareGoFree(text **C.char, model C.uint64_t) C.flare_status {
-	return edge(text, func() error { return freeModel(uint64(model)) })
+	return edge(text, func() error { return models.free(uint64(model), func(m *openModel) { m.Close() }) })
 }
 
 //export flareGoSegment
 func flareGoSegment(text **C.char, labels unsafe.Pointer, labelsDType C.int32_t, labelsBytes C.size_t,
 	model C.uint64_t, image *C.flare_volume, o *C.flare_segment_options) C.flare_status {
-	return onModel(text, model, func(c *call) error {
+	return onModel(text, model, func(c *call[*openModel]) error {
 		if o.probabilities_path != nil {
 			return segment.Errorf(segment.ErrArgument, "probabilities_path is set: flare_segment takes the buffer probabilities, flare_segment_file a path")
 		}
@@ -109,7 +109,7 @@ func flareGoSegment(text **C.char, labels unsafe.Pointer, labelsDType C.int32_t,
 		if err != nil {
 			return err
 		}
-		probabilities, err := wrapProbabilities(c.model, in.Voxels(), o)
+		probabilities, err := wrapProbabilities(c.of.Model, in.Voxels(), o)
 		if err != nil {
 			return err
 		}
@@ -117,39 +117,39 @@ func flareGoSegment(text **C.char, labels unsafe.Pointer, labelsDType C.int32_t,
 		if err != nil {
 			return err
 		}
-		options, err := c.options(o)
+		options, err := segmentOptions(c, o)
 		if err != nil {
 			return err
 		}
 		options.Probabilities, options.Previous = probabilities, previous
-		stats, err := c.model.Segment(c.ctx, in, out, options)
+		stats, err := c.of.Segment(c.ctx, in, out, options)
 		if err != nil {
 			return err
 		}
-		c.succeed(stats)
+		c.of.succeed(stats)
 		return nil
 	})
 }
 
 //export flareGoSegmentFile
 func flareGoSegmentFile(text **C.char, model C.uint64_t, in, out *C.char, o *C.flare_segment_options) C.flare_status {
-	return onModel(text, model, func(c *call) error {
+	return onModel(text, model, func(c *call[*openModel]) error {
 		if o.probabilities != nil {
 			return segment.Errorf(segment.ErrArgument, "probabilities is set: flare_segment_file takes probabilities_path, flare_segment a buffer")
 		}
 		if o.previous != nil {
 			return segment.Errorf(segment.ErrArgument, "previous is set: flare_segment_file takes previous_path, flare_segment a buffer")
 		}
-		options, err := c.options(o)
+		options, err := segmentOptions(c, o)
 		if err != nil {
 			return err
 		}
 		options.ProbabilitiesFile, options.PreviousFile = C.GoString(o.probabilities_path), C.GoString(o.previous_path)
-		stats, err := c.model.SegmentFile(c.ctx, C.GoString(in), C.GoString(out), options)
+		stats, err := c.of.SegmentFile(c.ctx, C.GoString(in), C.GoString(out), options)
 		if err != nil {
 			return err
 		}
-		c.succeed(stats)
+		c.of.succeed(stats)
 		return nil
 	})
 }
@@ -171,9 +171,9 @@ func flareGoConvert(text **C.char, out *C.char, o *C.flare_convert_options) C.fl
 }
 
 // onModel is edge for a body that works on a model.
-func onModel(text **C.char, model C.uint64_t, body func(*call) error) C.flare_status {
+func onModel(text **C.char, model C.uint64_t, body func(*call[*openModel]) error) C.flare_status {
 	return edge(text, func() error {
-		c, err := beginCall(uint64(model))
+		c, err := models.begin(uint64(model))
 		if err != nil {
 			return err
 		}
@@ -184,7 +184,7 @@ func onModel(text **C.char, model C.uint64_t, body func(*call) error) C.flare_st
 
 // progress returns what calls the host's callback, nil if there is none. After
 // the host has said stop it is not called again.
-func (c *call) progress(o *C.flare_segment_options) func(string, float64) {
+func progress(c *call[*openModel], o *C.flare_segment_options) func(string, float64) {
 	if o.progress == nil {
 		return nil
 	}
@@ -254,9 +254,9 @@ func wrapLabels(g volume.Geometry, data unsafe.Pointer, d volume.DType, bytes ui
 const maxROI = 65536
 
 // options returns what both functions that segment have in common.
-func (c *call) options(o *C.flare_segment_options) (segment.Options, error) {
+func segmentOptions(c *call[*openModel], o *C.flare_segment_options) (segment.Options, error) {
 	options := segment.Options{
-		Mirror: o.mirror != 0, Postprocess: o.postprocess != 0, MaxMemory: int64(o.max_memory_bytes), Progress: c.progress(o),
+		Mirror: o.mirror != 0, Postprocess: o.postprocess != 0, MaxMemory: int64(o.max_memory_bytes), Progress: progress(c, o),
 	}
 	if o.roi_count > maxROI || o.roi == nil && o.roi_count > 0 {
 		return options, segment.Errorf(segment.ErrArgument, "roi_count is %d with roi %v: expected at most %d labels, and NULL for none", o.roi_count, unsafe.Pointer(o.roi), maxROI)

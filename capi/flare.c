@@ -7,9 +7,7 @@
 #include <string.h>
 
 #include "_cgo_export.h"
-#include "flare.h"
-
-#define LIBRARY_VERSION "0.1.0" /* version_test.go: equal to segment.Version */
+#include "shim.h"
 
 /* ------------------------------------------------------------- last error -------- */
 
@@ -34,7 +32,7 @@ static void free_text(void *text)
 /* Makes *message (of malloc, taken over; NULL for want of memory) this thread's last error
  * if status is one. Returns status. message is a pointer to the text so that the call which
  * gives status and text can stand in the argument list. */
-static flare_status keep(flare_status status, char **message)
+flare_status edge_keep(flare_status status, char **message)
 {
     char *text = *message;
     if (status == FLARE_OK)
@@ -53,8 +51,7 @@ static flare_status keep(flare_status status, char **message)
     return status;
 }
 
-__attribute__((format(printf, 2, 3)))
-static flare_status fail(flare_status status, const char *format, ...)
+flare_status edge_fail(flare_status status, const char *format, ...)
 {
     va_list args;
     char   *text = malloc(TEXT_MAX);
@@ -63,7 +60,7 @@ static flare_status fail(flare_status status, const char *format, ...)
         vsnprintf(text, TEXT_MAX, format, args);
         va_end(args);
     }
-    return keep(status, &text);
+    return edge_keep(status, &text);
 }
 
 const char *flare_last_error(void)
@@ -88,11 +85,11 @@ const char *flare_status_name(flare_status status)
 /* -------------------------------------------------- fork guard, start of the library */
 
 /* Go's threads do not survive fork(); a call into Go would hang in the child for ever. */
-static volatile sig_atomic_t forked;
+volatile sig_atomic_t edge_forked;
 
 static void mark_forked(void)
 {
-    forked = 1;
+    edge_forked = 1;
 }
 
 __attribute__((constructor))
@@ -102,40 +99,13 @@ static void start(void)
     pthread_atfork(NULL, NULL, mark_forked);
 }
 
-/* The checks that open every function that enters Go. */
-#define REFUSE_FORKED()                                                                   \
-    do {                                                                                  \
-        if (forked)                                                                       \
-            return fail(FLARE_ERR_FORKED,                                                 \
-                        "%s: libflare was loaded before fork() and cannot be used in "    \
-                        "the child; load it after, or start processes with exec "         \
-                        "(Python: spawn)", __func__);                                     \
-    } while (0)
-#define REFUSE_NULL(pointer)                                                              \
-    do {                                                                                  \
-        if ((pointer) == NULL)                                                            \
-            return fail(FLARE_ERR_ARGUMENT, "%s: %s is NULL", __func__, #pointer);        \
-    } while (0)
-#define REFUSE_NULL_MODEL()                                                               \
-    do {                                                                                  \
-        if (model == NULL)                                                                \
-            return fail(FLARE_ERR_HANDLE, "%s: model is NULL", __func__);                 \
-    } while (0)
-#define REFUSE_RESERVED(copy)                                                             \
-    do {                                                                                  \
-        if ((copy).reserved != 0)                                                         \
-            return fail(FLARE_ERR_VERSION,                                                \
-                        "%s: the reserved field of the options is %d, must be 0 for "     \
-                        "libflare " LIBRARY_VERSION, __func__, (int)(copy).reserved);     \
-    } while (0)
-
 /* ------------------------------------------------------------------ structs ------ */
 
 /* Sizes of the structs in the first published flare.h; they never change. */
 enum {
     OPEN_OPTIONS_FIRST    = offsetof(flare_open_options, reserved) + sizeof(int32_t),
-    VOLUME_FIRST          = offsetof(flare_volume, direction) + 9 * sizeof(double),
     SEGMENT_OPTIONS_FIRST = offsetof(flare_segment_options, postprocess) + sizeof(int32_t),
+    EVALUATE_OPTIONS_FIRST = offsetof(flare_evaluate_options, progress_user) + sizeof(void *),
     CONVERT_OPTIONS_FIRST = offsetof(flare_convert_options, checkpoint) + sizeof(char *),
     STRUCT_MAX            = 65536 /* a larger struct_size was never set */
 };
@@ -143,7 +113,7 @@ enum {
 /* Copies the caller's struct of any version to the zeroed dst of this version (size bytes,
  * of which first were in the first version). Refuses one that is not initialised, or in
  * which a field is set that this version does not know. src NULL: all defaults. */
-static flare_status take(void *dst, size_t size, size_t first, const void *src,
+flare_status edge_take(void *dst, size_t size, size_t first, const void *src,
                          const char *function, const char *type)
 {
     size_t given;
@@ -152,26 +122,19 @@ static flare_status take(void *dst, size_t size, size_t first, const void *src,
         return FLARE_OK;
     memcpy(&given, src, sizeof given); /* struct_size is the first field */
     if (given < first || given > STRUCT_MAX)
-        return fail(FLARE_ERR_ARGUMENT,
+        return edge_fail(FLARE_ERR_ARGUMENT,
                     "%s: struct_size of the %s is %zu, must be at least %zu: start with its "
                     "_INIT macro or %s_init", function, type, given, first, type);
     for (size_t i = size; i < given; i++)
         if (((const char *)src)[i] != 0)
-            return fail(FLARE_ERR_VERSION,
+            return edge_fail(FLARE_ERR_VERSION,
                         "%s: the %s has a field set at byte %zu that libflare " LIBRARY_VERSION
                         " does not know: use a newer library", function, type, i);
     memcpy(dst, src, given < size ? given : size);
     return FLARE_OK;
 }
 
-#define TAKE(copy, first, src, type)                                                      \
-    do {                                                                                  \
-        flare_status taken_ = take(&(copy), sizeof(copy), first, src, __func__, type);    \
-        if (taken_ != FLARE_OK)                                                           \
-            return taken_;                                                                \
-    } while (0)
-
-static void init(void *options, size_t struct_size)
+void edge_init(void *options, size_t struct_size)
 {
     if (options != NULL && struct_size >= sizeof struct_size) {
         memset(options, 0, struct_size);
@@ -181,22 +144,27 @@ static void init(void *options, size_t struct_size)
 
 void flare_open_options_init(flare_open_options *options, size_t struct_size)
 {
-    init(options, struct_size);
+    edge_init(options, struct_size);
 }
 
 void flare_volume_init(flare_volume *volume, size_t struct_size)
 {
-    init(volume, struct_size);
+    edge_init(volume, struct_size);
 }
 
 void flare_segment_options_init(flare_segment_options *options, size_t struct_size)
 {
-    init(options, struct_size);
+    edge_init(options, struct_size);
+}
+
+void flare_evaluate_options_init(flare_evaluate_options *options, size_t struct_size)
+{
+    edge_init(options, struct_size);
 }
 
 void flare_convert_options_init(flare_convert_options *options, size_t struct_size)
 {
-    init(options, struct_size);
+    edge_init(options, struct_size);
 }
 
 /* ------------------------------------------------------- version, log, memory ---- */
@@ -216,9 +184,9 @@ flare_status flare_set_log(flare_log_fn fn, void *user, int32_t level)
     char *text = NULL;
     REFUSE_FORKED();
     if (fn != NULL && (level < FLARE_LOG_ERROR || level > FLARE_LOG_DEBUG))
-        return fail(FLARE_ERR_ARGUMENT, "%s: level is %d, must be FLARE_LOG_ERROR (1) to "
+        return edge_fail(FLARE_ERR_ARGUMENT, "%s: level is %d, must be FLARE_LOG_ERROR (1) to "
                     "FLARE_LOG_DEBUG (4)", __func__, (int)level);
-    return keep(flareGoSetLog(&text, fn, (uintptr_t)user, level), &text);
+    return edge_keep(flareGoSetLog(&text, fn, (uintptr_t)user, level), &text);
 }
 
 void flare_free(void *memory)
@@ -239,7 +207,7 @@ flare_status flare_devices(char **out, const char *runtime)
     REFUSE_FORKED();
     REFUSE_NULL(out);
     *out = NULL;
-    return keep(flareGoDevices(&text, out, (char *)runtime), &text);
+    return edge_keep(flareGoDevices(&text, out, (char *)runtime), &text);
 }
 
 flare_status flare_model_open(flare_model **out, const char *path,
@@ -255,7 +223,7 @@ flare_status flare_model_open(flare_model **out, const char *path,
     REFUSE_NULL(path);
     TAKE(copy, OPEN_OPTIONS_FIRST, options, "flare_open_options");
     REFUSE_RESERVED(copy);
-    status = keep(flareGoOpen(&text, &model, (char *)path, &copy), &text);
+    status = edge_keep(flareGoOpen(&text, &model, (char *)path, &copy), &text);
     *out = (flare_model *)(uintptr_t)model;
     return status;
 }
@@ -266,15 +234,15 @@ flare_status flare_model_describe(char **out, flare_model *model)
     REFUSE_FORKED();
     REFUSE_NULL(out);
     *out = NULL;
-    REFUSE_NULL_MODEL();
-    return keep(flareGoDescribe(&text, out, id(model)), &text);
+    REFUSE_NULL_HANDLE(model);
+    return edge_keep(flareGoDescribe(&text, out, id(model)), &text);
 }
 
 /* Frees in silence: the thread's last error stays that of the call which led here. */
 void flare_model_free(flare_model *model)
 {
     char *text = NULL;
-    if (forked || model == NULL)
+    if (edge_forked || model == NULL)
         return;
     flareGoFree(&text, id(model));
     free(text);
@@ -289,13 +257,13 @@ flare_status flare_segment(void *labels, int32_t labels_dtype, size_t labels_byt
     char                 *text = NULL;
     REFUSE_FORKED();
     REFUSE_NULL(labels);
-    REFUSE_NULL_MODEL();
+    REFUSE_NULL_HANDLE(model);
     REFUSE_NULL(image);
-    TAKE(volume, VOLUME_FIRST, image, "flare_volume");
+    TAKE(volume, EDGE_VOLUME_FIRST, image, "flare_volume");
     TAKE(copy, SEGMENT_OPTIONS_FIRST, options, "flare_segment_options");
     REFUSE_NULL(volume.data);
     REFUSE_RESERVED(copy);
-    return keep(flareGoSegment(&text, labels, labels_dtype, labels_bytes, id(model), &volume,
+    return edge_keep(flareGoSegment(&text, labels, labels_dtype, labels_bytes, id(model), &volume,
                                &copy), &text);
 }
 
@@ -305,12 +273,12 @@ flare_status flare_segment_file(flare_model *model, const char *in_path, const c
     flare_segment_options copy;
     char                 *text = NULL;
     REFUSE_FORKED();
-    REFUSE_NULL_MODEL();
+    REFUSE_NULL_HANDLE(model);
     REFUSE_NULL(in_path);
     REFUSE_NULL(out_path);
     TAKE(copy, SEGMENT_OPTIONS_FIRST, options, "flare_segment_options");
     REFUSE_RESERVED(copy);
-    return keep(flareGoSegmentFile(&text, id(model), (char *)in_path, (char *)out_path, &copy),
+    return edge_keep(flareGoSegmentFile(&text, id(model), (char *)in_path, (char *)out_path, &copy),
                 &text);
 }
 
@@ -318,8 +286,8 @@ flare_status flare_cancel(flare_model *model)
 {
     char *text = NULL;
     REFUSE_FORKED();
-    REFUSE_NULL_MODEL();
-    return keep(flareGoCancel(&text, id(model)), &text);
+    REFUSE_NULL_HANDLE(model);
+    return edge_keep(flareGoCancel(&text, id(model)), &text);
 }
 
 flare_status flare_model_stats(char **out, flare_model *model)
@@ -328,8 +296,44 @@ flare_status flare_model_stats(char **out, flare_model *model)
     REFUSE_FORKED();
     REFUSE_NULL(out);
     *out = NULL;
-    REFUSE_NULL_MODEL();
-    return keep(flareGoStats(&text, out, id(model)), &text);
+    REFUSE_NULL_HANDLE(model);
+    return edge_keep(flareGoStats(&text, out, id(model)), &text);
+}
+
+/* -------------------------------------------------------------- evaluating ------- */
+
+flare_status flare_evaluate(char **out, const flare_volume *prediction,
+                            const flare_volume *reference, const flare_evaluate_options *options)
+{
+    flare_volume           p, r;
+    flare_evaluate_options copy;
+    char                  *text = NULL;
+    REFUSE_FORKED();
+    REFUSE_NULL(out);
+    *out = NULL;
+    REFUSE_NULL(prediction);
+    REFUSE_NULL(reference);
+    TAKE(p, EDGE_VOLUME_FIRST, prediction, "flare_volume");
+    TAKE(r, EDGE_VOLUME_FIRST, reference, "flare_volume");
+    TAKE(copy, EVALUATE_OPTIONS_FIRST, options, "flare_evaluate_options");
+    REFUSE_NULL(p.data);
+    REFUSE_NULL(r.data);
+    return edge_keep(flareGoEvaluate(&text, out, &p, &r, &copy), &text);
+}
+
+flare_status flare_evaluate_file(char **out, const char *prediction, const char *reference,
+                                 const flare_evaluate_options *options)
+{
+    flare_evaluate_options copy;
+    char                  *text = NULL;
+    REFUSE_FORKED();
+    REFUSE_NULL(out);
+    *out = NULL;
+    REFUSE_NULL(prediction);
+    REFUSE_NULL(reference);
+    TAKE(copy, EVALUATE_OPTIONS_FIRST, options, "flare_evaluate_options");
+    return edge_keep(flareGoEvaluateFile(&text, out, (char *)prediction, (char *)reference, &copy),
+                &text);
 }
 
 /* -------------------------------------------------------------- converting ------- */
@@ -343,6 +347,6 @@ flare_status flare_convert(const char *out_path, const flare_convert_options *op
     REFUSE_NULL(options);
     TAKE(copy, CONVERT_OPTIONS_FIRST, options, "flare_convert_options");
     if ((copy.folder == NULL) == (copy.onnx == NULL))
-        return fail(FLARE_ERR_ARGUMENT, "%s: set either folder or onnx", __func__);
-    return keep(flareGoConvert(&text, (char *)out_path, &copy), &text);
+        return edge_fail(FLARE_ERR_ARGUMENT, "%s: set either folder or onnx", __func__);
+    return edge_keep(flareGoConvert(&text, (char *)out_path, &copy), &text);
 }

@@ -7,102 +7,101 @@ import (
 	"github.com/libflare/libflare/segment"
 )
 
-// handle is an open model and the calls on it. models.Mutex guards its fields.
-type handle struct {
-	model *segment.Model
-	stats segment.Stats    // of the last call that succeeded
-	calls map[*call]func() // running or waiting, each with what cancels it
-	ended sync.WaitGroup   // of the calls
+// handle is an open T and the calls on it. Its table's Mutex guards calls.
+type handle[T any] struct {
+	of    T
+	calls map[*call[T]]func() // running or waiting, each with what cancels it
+	ended sync.WaitGroup      // of the calls
 }
 
-// call is one call on a model.
-type call struct {
-	*handle
-	ctx context.Context // ends when the call is cancelled
+// call is one call on a T.
+type call[T any] struct {
+	*handle[T]
+	table *table[T]
+	ctx   context.Context // ends when the call is cancelled
 }
 
-// firstID is above every address that a process on x86-64 or arm64 has and no
-// small number, so whatever else ends up in a flare_model* is told apart.
-const firstID = 0x5f1a_4e00_0000_0001
-
-// models holds the open models by the id that C has. Ids are never used again.
-var models = struct {
+// table holds what is open by the id that C has. Ids are never used again.
+type table[T any] struct {
 	sync.Mutex
-	next uint64
-	open map[uint64]*handle
-}{next: firstID, open: map[uint64]*handle{}}
+	what, opener string // for messages: model, flare_model_open
+	first, next  uint64
+	open         map[uint64]*handle[T]
+}
 
-// addModel gives a model its id.
-func addModel(m *segment.Model, stats segment.Stats) uint64 {
-	models.Lock()
-	defer models.Unlock()
-	id := models.next
-	models.next++
-	models.open[id] = &handle{model: m, stats: stats, calls: map[*call]func(){}}
+// newTable makes a table whose ids begin with first: above every address that a process
+// on x86-64 or arm64 has, no small number, and another for each table, so that whatever
+// else ends up in a handle is told apart.
+func newTable[T any](what, opener string, first uint64) *table[T] {
+	return &table[T]{what: what, opener: opener, first: first, next: first, open: map[uint64]*handle[T]{}}
+}
+
+// openModel is a model with the statistics of its last call that succeeded; models.Mutex
+// guards them.
+type openModel struct {
+	*segment.Model
+	stats segment.Stats
+}
+
+var models = newTable[*openModel]("model", "flare_model_open", 0x5f1a_4e00_0000_0001)
+
+// add gives a T its id.
+func (t *table[T]) add(of T) uint64 {
+	t.Lock()
+	defer t.Unlock()
+	id := t.next
+	t.next++
+	t.open[id] = &handle[T]{of: of, calls: map[*call[T]]func(){}}
 	return id
 }
 
-// findModel returns the handle of an id. The caller holds models.Mutex.
-func findModel(id uint64) (*handle, error) {
-	if h := models.open[id]; h != nil {
+// find returns the handle of an id. The caller holds the Mutex.
+func (t *table[T]) find(id uint64) (*handle[T], error) {
+	if h := t.open[id]; h != nil {
 		return h, nil
 	}
-	if id >= firstID && id < models.next {
-		return nil, segment.Errorf(segment.ErrHandle, "model handle %#x is stale: it was already freed", id)
+	if id >= t.first && id < t.next {
+		return nil, segment.Errorf(segment.ErrHandle, "%s handle %#x is stale: it was already freed", t.what, id)
 	}
-	return nil, segment.Errorf(segment.ErrHandle, "%#x is not a model handle: flare_model_open did not give it", id)
+	return nil, segment.Errorf(segment.ErrHandle, "%#x is not a %s handle: %s did not give it", id, t.what, t.opener)
 }
 
-// beginCall enters a call on a model, which cannot be freed until the call's end.
-func beginCall(id uint64) (*call, error) {
-	models.Lock()
-	defer models.Unlock()
-	h, err := findModel(id)
+// begin enters a call, whose T cannot be freed until the call's end.
+func (t *table[T]) begin(id uint64) (*call[T], error) {
+	t.Lock()
+	defer t.Unlock()
+	h, err := t.find(id)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &call{h, ctx}
+	c := &call[T]{h, t, ctx}
 	h.calls[c] = cancel
 	h.ended.Add(1)
 	return c, nil
 }
 
 // cancel makes the call end soon with ErrCancelled.
-func (c *call) cancel() {
-	models.Lock()
-	defer models.Unlock()
+func (c *call[T]) cancel() {
+	c.table.Lock()
+	defer c.table.Unlock()
 	c.calls[c]()
 }
 
 // end leaves the call.
-func (c *call) end() {
-	models.Lock()
-	defer models.Unlock()
+func (c *call[T]) end() {
+	c.table.Lock()
+	defer c.table.Unlock()
 	c.calls[c]()
 	delete(c.calls, c)
 	c.ended.Done()
 }
 
-// succeed keeps the statistics of the call.
-func (c *call) succeed(stats segment.Stats) {
-	models.Lock()
-	defer models.Unlock()
-	c.stats = stats
-}
-
-// lastStats returns the statistics of the last call on the model that succeeded.
-func (c *call) lastStats() segment.Stats {
-	models.Lock()
-	defer models.Unlock()
-	return c.stats
-}
-
-// cancelModel cancels the calls on a model.
-func cancelModel(id uint64) error {
-	models.Lock()
-	defer models.Unlock()
-	h, err := findModel(id)
+// cancel cancels the calls on a handle.
+func (t *table[T]) cancel(id uint64) error {
+	t.Lock()
+	defer t.Unlock()
+	h, err := t.find(id)
 	if err != nil {
 		return err
 	}
@@ -112,22 +111,35 @@ func cancelModel(id uint64) error {
 	return nil
 }
 
-// freeModel takes the id back, cancels the calls on the model, waits for them and
-// closes it.
-func freeModel(id uint64) error {
-	models.Lock()
-	h, err := findModel(id)
+// free takes the id back, cancels the calls, waits for them and closes what it stood for.
+func (t *table[T]) free(id uint64, closeIt func(T)) error {
+	t.Lock()
+	h, err := t.find(id)
 	if err == nil {
-		delete(models.open, id)
+		delete(t.open, id)
 		for _, cancel := range h.calls {
 			cancel()
 		}
 	}
-	models.Unlock()
+	t.Unlock()
 	if err != nil {
 		return err
 	}
 	h.ended.Wait() // no call can begin any more
-	h.model.Close()
+	closeIt(h.of)
 	return nil
+}
+
+// succeed keeps the statistics of a call.
+func (m *openModel) succeed(stats segment.Stats) {
+	models.Lock()
+	defer models.Unlock()
+	m.stats = stats
+}
+
+// lastStats returns the statistics of the last call on the model that succeeded.
+func (m *openModel) lastStats() segment.Stats {
+	models.Lock()
+	defer models.Unlock()
+	return m.stats
 }

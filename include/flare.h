@@ -25,8 +25,8 @@
  *   Voxels    x varies fastest, then y, z, channel. Sizes, spacings and directions are
  *             in the order x, y, z, positions in millimetres in the LPS system, as in
  *             ITK and DICOM. Buffers are aligned to their element type.
- *   Threads   Every function may be called from any thread. Calls on one model wait for
- *             each other in turn; different models run side by side. Callbacks must return
+ *   Threads   Every function may be called from any thread. Calls on one model or trainer wait
+ *             for each other in turn; different ones run side by side. Callbacks must return
  *             normally: no exception and no longjmp may leave them.
  *   Processes The library must not be unloaded (dlclose is a no-op), and cannot be used
  *             in a child made by fork() without exec(): calls there return
@@ -292,6 +292,52 @@ FLARE_API flare_status flare_cancel(flare_model *model);
  * all but open, device, precision and threads is 0 (of a list device is "" then). */
 FLARE_API flare_status flare_model_stats(char **out, flare_model *model);
 
+/* ------------------------------------------------------------- evaluating ------- */
+
+typedef struct flare_evaluate_options {
+    size_t      struct_size;   /* sizeof(flare_evaluate_options)                           */
+    const char *rules;         /* "plain" (default), or with their organs, tolerances and
+                                * quirks "flare21", "flare22", "flare23"                   */
+    const char *labels_path;   /* plain: NULL (every label but 0 that is found), or a
+                                * dataset.json with the labels to score and their names    */
+    double      tolerance_mm;  /* plain: distance within which surfaces agree; 0: 1 mm     */
+    int32_t     resample;      /* non-zero: bring a prediction on another grid to the
+                                * reference's (nearest voxel) instead of refusing it       */
+    int32_t     threads;       /* bound on the threads; 0: one per core                    */
+    const char *csv_path;      /* NULL, or a file to write: a line for each case and label */
+    const char *html_path;     /* NULL, or a file to write: a page with box plots and, of
+                                * files, pictures of the worst cases                       */
+    flare_progress_fn progress; /* or NULL; flare_evaluate_file calls it between cases,
+                                * phase "evaluate"                                         */
+    void       *progress_user;
+} flare_evaluate_options;
+
+#define FLARE_EVALUATE_OPTIONS_INIT { sizeof(flare_evaluate_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+FLARE_API void flare_evaluate_options_init(flare_evaluate_options *options, size_t struct_size);
+
+/* Compares a label map with its reference, both one channel of any dtype with integers from 0
+ * to 65535, and gives JSON (caller frees):
+ *   {"rules": "plain", "labels": [{"label": 1, "name": "", "tolerance_mm": 1, "cases": 1,
+ *    "dsc": d, ...}, ...], "dsc": d, "nsd": d, "cases": [{"name": "", "prediction": "",
+ *    "reference": "", "labels": [{"label": 1, "name": "", "dsc": d, "nsd": d, "assd_mm": d,
+ *    "hd_mm": d, "hd95_mm": d, "ravd": d, "volume_ml": d, "reference_volume_ml": d}, ...],
+ *    "dsc": d, "nsd": d, "notes": []}], "failed": {}, "notes": []}
+ * null stands for a score that is not defined. The outer labels, dsc and nsd are means over
+ * cases and over labels. Surface distances are those of DeepMind's surface-distance; assd_mm is
+ * the mean over both surfaces. notes tell of labels that one map lacks or that nobody scores.
+ * On failure *out is NULL. */
+FLARE_API flare_status flare_evaluate(char **out, const flare_volume *prediction,
+                                      const flare_volume *reference,
+                                      const flare_evaluate_options *options);
+
+/* The same of two NIfTI files, or of every file in a folder of references and the file of the
+ * same name in a folder of predictions. Where cases of a folder fail (the prediction is missing
+ * or on another grid, a file is damaged), the others are scored all the same: the status is
+ * that of the first failure, *out is given, and its "failed" tells each case and why. */
+FLARE_API flare_status flare_evaluate_file(char **out, const char *prediction,
+                                           const char *reference,
+                                           const flare_evaluate_options *options);
+
 /* -------------------------------------------------------------- converting ------- */
 
 typedef struct flare_convert_options {
@@ -318,6 +364,215 @@ FLARE_API void flare_convert_options_init(flare_convert_options *options, size_t
  * it is there. An out_path that is one of the files named, or that is a file in the folder, is
  * refused with FLARE_ERR_ARGUMENT. */
 FLARE_API flare_status flare_convert(const char *out_path, const flare_convert_options *options);
+
+/* ---------------------------------------------------------------- training ------- */
+
+/* A network in training: its parameters, their gradients and an optimizer. A checked number
+ * as flare_model is. Calls on one trainer wait for each other in turn. */
+typedef struct flare_trainer flare_trainer;
+
+/* A number that is 0 means the default. A negative momentum, weight_decay or foreground means
+ * none, a negative clip no bound. */
+typedef struct flare_trainer_options {
+    size_t      struct_size;   /* sizeof(flare_trainer_options)                            */
+    const char *model;         /* fine-tuning: a bundle or results folder, whose network and
+                                * weights training begins with; or NULL and, for a new network
+                                * whose weights are a function of seed: ...                */
+    const char *plans;         /* ... plans.json, NULL: that of cache                      */
+    const char *dataset;       /* ... dataset.json, NULL: that of cache                    */
+    const char *configuration; /* ... of the plans; NULL: that of cache, "3d_fullres"      */
+    const char *cache;         /* NULL, or a folder of preprocessed cases (flare preprocess)
+                                * to draw batches from; flare_trainer_add_case adds others */
+    const char *fold;          /* of nnU-Net's splits of the cache: "0" to "4", "all" (default) */
+    const char *device;        /* as in flare_open_options; so are runtime and threads     */
+    const char *runtime;
+    const char *mode;          /* "exact" (default): fp32; "fast": bf16 where the processor
+                                * computes with it                                         */
+    const char *optimizer;     /* "sgd" (default, with Nesterov's momentum), "adamw"       */
+    int32_t     threads;
+    int32_t     workers;       /* threads that prepare batches; 0: as many as threads      */
+    int32_t     batch;         /* samples of a batch; 0: the plans'                        */
+    int32_t     patch[3];      /* voxels along x, y, z of the network's axes (z is 0 for 2-D
+                                * networks); all 0: the plans'. Inference keeps the plans' */
+    int32_t     epochs;        /* of flare_trainer_run and its learning rates; 0: 1000     */
+    int32_t     iterations;    /* steps of an epoch; 0: 250                                */
+    int32_t     validation_iterations; /* batches that judge an epoch; 0: 50               */
+    int32_t     strong;        /* non-zero: strong augmentation                            */
+    int32_t     no_mirroring;  /* non-zero: neither in training nor in inference           */
+    int32_t     soft;          /* non-zero: batches bring probabilities instead of labels  */
+    int32_t     weighted;      /* non-zero: batches bring a weight for each voxel          */
+    int32_t     reserved;      /* 0                                                        */
+    uint64_t    seed;          /* the same seed gives the same numbers                     */
+    double      learning_rate; /* 0: 0.01                                                  */
+    double      momentum;      /* of sgd; 0: 0.99                                          */
+    double      weight_decay;  /* 0: 3e-5                                                  */
+    double      clip;          /* bound on the norm of the gradients; 0: 12                */
+    double      foreground;    /* share of a batch's samples that hold foreground for certain;
+                                * 0: 0.33                                                  */
+    double      dropout;           /* probability that a channel is dropped, less than 1   */
+    double      stochastic_depth;  /* probability that a residual block is skipped, likewise */
+} flare_trainer_options;
+
+#define FLARE_TRAINER_OPTIONS_INIT { sizeof(flare_trainer_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+                                     0, {0, 0, 0}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+FLARE_API void flare_trainer_options_init(flare_trainer_options *options, size_t struct_size);
+
+/* Opens a trainer. Needs a model, or plans and dataset, or a cache. On failure *out is NULL. */
+FLARE_API flare_status flare_trainer_open(flare_trainer **out, const flare_trainer_options *options);
+
+/* Describes a trainer as JSON (caller frees); it does not change, and the call does not wait
+ * for others:
+ *   {"configuration": "3d_fullres", "fold": "0", "network": "PlainConvUNet", "batch": 2,
+ *    "channels": 1, "patch_size": [z, y, x], "heads": 3,
+ *    "labels": [{"name": "background", "values": [0]}, ...], "ignore_label": -1,
+ *    "device": "openvino", "precision": "fp32", "notes": [], "settings": {...},
+ *    "numbers": n, "parameters": [{"name": "...", "shape": [...], "offset": n}, ...]}
+ * numbers is the length of the buffers of flare_trainer_parameters and _gradients; offset
+ * counts the floats before a parameter in both. Names are those of nnU-Net's checkpoints. */
+FLARE_API flare_status flare_trainer_describe(char **out, flare_trainer *trainer);
+
+/* Adds a case to those that batches are drawn from: an image and its labels on one grid, which
+ * are preprocessed here as nnU-Net does. Both are only read during the call. name: one that was
+ * added before is replaced. Labels that dataset.json lacks, grids that differ and voxels that
+ * are not finite are refused with FLARE_ERR_MODEL. */
+FLARE_API flare_status flare_trainer_add_case(flare_trainer *trainer, const char *name,
+                                              const flare_volume *image,
+                                              const flare_volume *labels);
+
+/* A batch, the caller's, only read during the call: preprocessed patches, one sample after the
+ * other. Its axes are the network's, x fastest. */
+typedef struct flare_batch {
+    size_t       struct_size;   /* sizeof(flare_batch)                                     */
+    const void  *images;        /* batch x channels x size[2] x size[1] x size[0]          */
+    const void  *labels;        /* batch x size[2] x size[1] x size[0] labels of dataset.json;
+                                 * NULL with soft                                          */
+    const float *soft;          /* with the option soft: batch x heads x size[2] x size[1] x
+                                 * size[0] probabilities; else NULL                        */
+    const float *weights;       /* with the option weighted: batch x size[2] x size[1] x size[0],
+                                 * or NULL: all 1                                          */
+    int32_t      images_dtype;  /* FLARE_FLOAT32                                           */
+    int32_t      labels_dtype;  /* FLARE_UINT8, FLARE_INT16, FLARE_UINT16, FLARE_INT32 or
+                                 * FLARE_FLOAT32                                           */
+    int32_t      batch;         /* samples, channels and voxels along x, y, z must be those
+                                 * of the trainer; they are here to be compared            */
+    int32_t      channels;
+    int64_t      size[3];       /* of 2-D networks size[2] is 1                            */
+} flare_batch;
+
+#define FLARE_BATCH_INIT { sizeof(flare_batch), 0, 0, 0, 0, 0, 0, 0, 0, {0, 0, 0} }
+FLARE_API void flare_batch_init(flare_batch *batch, size_t struct_size);
+
+/* What a call tells of its batch. */
+typedef struct flare_trainer_result {
+    size_t  struct_size;   /* sizeof(flare_trainer_result)                                 */
+    double  loss;          /* cross_entropy + dice                                         */
+    double  cross_entropy;
+    double  dice;          /* the negative of a mean of soft Dice coefficients             */
+    double *counts;        /* set by the caller: NULL, or a buffer of 3 x heads numbers to fill
+                            * with the voxels that were decided rightly for, wrongly for and
+                            * wrongly against each head, at full resolution                */
+    size_t  counts_count;  /* numbers in that buffer, at least as many                     */
+} flare_trainer_result;
+
+#define FLARE_TRAINER_RESULT_INIT { sizeof(flare_trainer_result), 0, 0, 0, 0, 0 }
+FLARE_API void flare_trainer_result_init(flare_trainer_result *result, size_t struct_size);
+
+/* One step: backward, clip, apply. batch NULL: the next of the trainer's cases, drawn and
+ * augmented as nnU-Net does, on other threads meanwhile. result: filled, or NULL. A loss or
+ * gradients that are not finite give FLARE_ERR_MODEL. After a failure the parameters are what
+ * they were. */
+FLARE_API flare_status flare_trainer_step(flare_trainer_result *result, flare_trainer *trainer,
+                                          const flare_batch *batch);
+
+/* The first half of a step: fills the gradients of the batch's loss, or with accumulate
+ * (non-zero) adds to what is there. Several processes average what they have before
+ * flare_trainer_apply: so they train as one (but where the plans say batch_dice, Dice is that of
+ * each process's batch). After a failure the gradients are undefined. */
+FLARE_API flare_status flare_trainer_backward(flare_trainer_result *result,
+                                              flare_trainer *trainer, const flare_batch *batch,
+                                              int32_t accumulate);
+
+/* The second half: clips the gradients and applies them. They are undefined afterwards. */
+FLARE_API flare_status flare_trainer_apply(flare_trainer *trainer);
+
+/* The loss of a batch without dropout, gradients and step. batch NULL: the batch that the last
+ * call had. */
+FLARE_API flare_status flare_trainer_evaluate(flare_trainer_result *result,
+                                              flare_trainer *trainer, const flare_batch *batch);
+
+/* The parameters, and their gradients, in one buffer each of the same layout (see
+ * flare_trainer_describe): *count floats at *out, aligned to 64 bytes; what lies between two
+ * parameters is 0 and must stay so. The buffers stay where they are until flare_trainer_free.
+ * They may be read and written while no other call on the trainer runs. */
+FLARE_API flare_status flare_trainer_parameters(float **out, size_t *count,
+                                                flare_trainer *trainer);
+FLARE_API flare_status flare_trainer_gradients(float **out, size_t *count,
+                                               flare_trainer *trainer);
+
+/* The learning rate of flare_trainer_step and _apply; first that of the options. Checkpoints
+ * do not hold it. */
+FLARE_API flare_status flare_trainer_set_learning_rate(flare_trainer *trainer, double rate);
+FLARE_API flare_status flare_trainer_get_learning_rate(double *out, flare_trainer *trainer);
+
+/* Writes, whole or not at all, and reads a checkpoint: parameters, the optimizer's state, the
+ * number of steps. A trainer of the same options goes on from it with the same bits. Another
+ * trainer's is refused with FLARE_ERR_MODEL, a damaged one with FLARE_ERR_FORMAT; after these
+ * the parameters are undefined. */
+FLARE_API flare_status flare_trainer_save(flare_trainer *trainer, const char *path);
+FLARE_API flare_status flare_trainer_load(flare_trainer *trainer, const char *path);
+
+/* Writes the network as it is: to a path that ends in .onnx a bundle for flare_model_open, else
+ * a results folder of nnU-Net, made if need be, with which nnU-Net predicts. */
+FLARE_API flare_status flare_trainer_export(flare_trainer *trainer, const char *path);
+
+/* How far flare_trainer_run is; the library's, valid during the callback. Numbers that are not
+ * known yet are NaN. */
+typedef struct flare_trainer_progress {
+    size_t      struct_size;   /* of the library's struct: newer ones are longer           */
+    const char *phase;         /* "train", "validate" (an epoch's pseudo Dice); static     */
+    int32_t     epoch;         /* from 0                                                   */
+    int32_t     epochs;
+    int32_t     done;          /* batches of the phase and epoch                           */
+    int32_t     total;
+    double      loss;          /* mean of the epoch so far                                 */
+    double      learning_rate;
+    double      dice;          /* pseudo Dice of the last epoch                            */
+    double      ema;           /* its moving average                                       */
+    double      step_seconds;  /* of a step, mean of the epoch so far                      */
+    double      seconds_left;  /* about                                                    */
+    double      waited;        /* part of the epoch's time that was spent waiting for data */
+} flare_trainer_progress;
+
+/* As flare_progress_fn; it may call flare_trainer_cancel only. */
+typedef int32_t (*flare_trainer_progress_fn)(const flare_trainer_progress *progress, void *user);
+
+typedef struct flare_trainer_run_options {
+    size_t                    struct_size;   /* sizeof(flare_trainer_run_options)          */
+    flare_trainer_progress_fn progress;      /* or NULL                                    */
+    void                     *progress_user;
+    const char               *folder;        /* NULL: nothing is written; or a folder, made if
+                                              * need be, for checkpoints after each epoch,
+                                              * progress.csv, progress.png, TensorBoard events
+                                              * and in the end model.onnx, a bundle        */
+} flare_trainer_run_options;
+
+#define FLARE_TRAINER_RUN_OPTIONS_INIT { sizeof(flare_trainer_run_options), 0, 0, 0 }
+FLARE_API void flare_trainer_run_options_init(flare_trainer_run_options *options,
+                                              size_t struct_size);
+
+/* Trains on the trainer's cases from the step where it is to the last epoch, with nnU-Net's
+ * learning rates from that of the options down to 0. Cancelled, it can be called again and goes
+ * on. A loss that is not finite gives FLARE_ERR_MODEL, with the step and its cases; the
+ * parameters are those before it. */
+FLARE_API flare_status flare_trainer_run(flare_trainer *trainer,
+                                         const flare_trainer_run_options *options);
+
+/* Cancels the calls that are running or waiting on the trainer; they return
+ * FLARE_ERR_CANCELLED within the time of one step. Returns at once, from any thread. */
+FLARE_API flare_status flare_trainer_cancel(flare_trainer *trainer);
+
+/* Closes a trainer; otherwise as flare_model_free. */
+FLARE_API void flare_trainer_free(flare_trainer *trainer);
 
 #ifdef __cplusplus
 }

@@ -11,12 +11,14 @@
 // Ownership  A VolumeView and the _into functions borrow the caller's memory for the call; all
 //            that a function returns belongs to the caller.
 // Errors     Every function throws flare::Error, with flare_status as status().
-// Threads    Every function may be called from any thread. Calls on one model wait for each
-//            other in turn; different models run side by side.
+// Threads    Every function may be called from any thread. Calls on one model or trainer wait
+//            for each other in turn; different ones run side by side.
 // Text       Strings are UTF-8. Descriptions (devices, models, statistics) are JSON, as flare.h
 //            specifies them.
 //
-// All C++ is in this file, compiled by you, so the library's ABI stays that of flare.h.
+// flare_trainer.hpp, beside it, has training.
+//
+// All C++ is in these files, compiled by you, so the library's ABI stays that of flare.h.
 #ifndef FLARE_HPP
 #define FLARE_HPP
 
@@ -135,6 +137,24 @@ struct VolumeView {
     }
 };
 
+namespace detail {
+
+inline flare_volume c_volume(const VolumeView &image) {
+    flare_volume v = FLARE_VOLUME_INIT;
+    v.data = image.data;
+    v.dtype = image.dtype;
+    v.channels = image.channels;
+    for (std::size_t i = 0; i < 3; i++) {
+        v.size[i] = image.size[i];
+        v.spacing[i] = image.spacing[i];
+        v.origin[i] = image.origin[i];
+    }
+    for (std::size_t i = 0; i < 9; i++) v.direction[i] = image.direction[i];
+    return v;
+}
+
+} // namespace detail
+
 // ------------------------------------------------------------------ models -----------
 
 // How a model runs. Empty and 0 mean the default; flare_open_options explains each.
@@ -242,16 +262,7 @@ public:
                       const SegmentOptions &options = {}) const {
         static_assert(std::is_same_v<Label, std::uint8_t> || std::is_same_v<Label, std::uint16_t>,
                       "labels are std::uint8_t or std::uint16_t");
-        flare_volume v = FLARE_VOLUME_INIT;
-        v.data = image.data;
-        v.dtype = image.dtype;
-        v.channels = image.channels;
-        for (std::size_t i = 0; i < 3; i++) {
-            v.size[i] = image.size[i];
-            v.spacing[i] = image.spacing[i];
-            v.origin[i] = image.origin[i];
-        }
-        for (std::size_t i = 0; i < 9; i++) v.direction[i] = image.direction[i];
+        const flare_volume v = detail::c_volume(image);
         if (count > std::numeric_limits<std::size_t>::max() / sizeof(Label))
             throw Error(FLARE_ERR_ARGUMENT, "count is larger than any buffer");
         Call call(options);
@@ -336,6 +347,55 @@ private:
 
     flare_model *handle_ = nullptr;
 };
+
+// -------------------------------------------------------------- evaluating -----------
+
+// How label maps are scored. Empty and 0 mean the default; flare_evaluate_options explains each.
+struct EvaluateOptions {
+    std::string rules;       // "plain", "flare21", "flare22", "flare23"
+    std::string labels_path; // plain: a dataset.json
+    double tolerance_mm = 0; // plain
+    bool resample = false;
+    std::int32_t threads = 0;
+    std::string csv_path, html_path; // files to write
+
+    // The struct of flare.h, which looks at this one's strings.
+    flare_evaluate_options c() const {
+        flare_evaluate_options o = FLARE_EVALUATE_OPTIONS_INIT;
+        o.rules = detail::or_null(rules);
+        o.labels_path = detail::or_null(labels_path);
+        o.tolerance_mm = tolerance_mm;
+        o.resample = resample;
+        o.threads = threads;
+        o.csv_path = detail::or_null(csv_path);
+        o.html_path = detail::or_null(html_path);
+        return o;
+    }
+};
+
+// The scores of a label map against its reference, as JSON.
+inline std::string evaluate(const VolumeView &prediction, const VolumeView &reference,
+                            const EvaluateOptions &options = {}) {
+    detail::check_library();
+    const flare_volume p = detail::c_volume(prediction), r = detail::c_volume(reference);
+    const flare_evaluate_options o = options.c();
+    char *json = nullptr;
+    detail::check(flare_evaluate(&json, &p, &r, &o));
+    return detail::take(json);
+}
+
+// The same of two files or folders. Throws if a case fails; flare_evaluate_file gives the scores
+// of the others then.
+inline std::string evaluate_file(const std::string &prediction, const std::string &reference,
+                                 const EvaluateOptions &options = {}) {
+    detail::check_library();
+    const flare_evaluate_options o = options.c();
+    char *json = nullptr;
+    const flare_status status = flare_evaluate_file(&json, prediction.c_str(), reference.c_str(), &o);
+    const std::string report = detail::take(json);
+    detail::check(status);
+    return report;
+}
 
 // -------------------------------------------------------------- converting -----------
 

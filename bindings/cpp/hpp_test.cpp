@@ -1,12 +1,14 @@
-// flare.hpp: errors, moves, progress. With FLARE_TEST_MODEL also segmenting, and with
-// FLARE_TEST_CASCADE (capi/test/cascade.onnx) cascades. Run by capi/test/run.sh.
+// flare.hpp and flare_trainer.hpp: errors, moves, progress. With FLARE_TEST_NETWORK (capi/test/network) also training,
+// with FLARE_TEST_MODEL segmenting, and with FLARE_TEST_CASCADE (capi/test/cascade.onnx)
+// cascades. Run by capi/test/run.sh in an empty folder.
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
 #include <type_traits>
 
-#include "flare.hpp"
+#include "flare_trainer.hpp"
 
 static int failures = 0;
 
@@ -29,6 +31,8 @@ template <class F> static flare_status thrown(F f) {
 }
 
 static_assert(!std::is_copy_constructible_v<flare::Model>);
+static_assert(!std::is_copy_constructible_v<flare::Trainer>);
+static_assert(std::is_nothrow_move_constructible_v<flare::Trainer>);
 static_assert(std::is_nothrow_move_constructible_v<flare::Model>);
 static_assert(std::is_nothrow_move_assignable_v<flare::Model>);
 static_assert(flare::DTypeOf<float>::value == FLARE_FLOAT32);
@@ -46,6 +50,16 @@ static void test_without_model() {
                       {INT64_MAX, INT64_MAX, INT64_MAX}})
         CHECK(thrown([&] { flare::VolumeView(&voxel, size, {1, 1, 1}).voxels(); }) ==
               FLARE_ERR_ARGUMENT);
+}
+
+static void test_evaluate() {
+    const std::vector<std::uint8_t> a{0, 1, 1, 0}, b{0, 1, 1, 1};
+    const flare::VolumeView p(a.data(), {4, 1, 1}, {1, 1, 1}), r(b.data(), {4, 1, 1}, {1, 1, 1});
+    CHECK(flare::evaluate(p, r).find("\"dsc\":0.8,") != std::string::npos);
+    flare::EvaluateOptions options;
+    options.rules = "flare99";
+    CHECK(thrown([&] { flare::evaluate(p, r, options); }) == FLARE_ERR_ARGUMENT);
+    CHECK(thrown([] { flare::evaluate_file("none", "none.nii"); }) == FLARE_ERR_NOT_FOUND);
 }
 
 static void test_with_model(const char *path) {
@@ -143,9 +157,114 @@ static void test_cascade(const char *path) {
     CHECK(std::count(kept.begin(), kept.end(), 2) == std::count(labels.begin(), labels.end(), 2));
 }
 
+// Learns bright and dark blocks; the gradients of the batch's halves are those of the whole.
+static void test_trainer(const std::string &network) {
+    enum { X = 16, Y = 12, Z = 8, PATCH = X * Y * Z, BATCH = 4 };
+    const std::array<std::int64_t, 3> size{X, Y, Z};
+    std::vector<float> images(BATCH * PATCH);
+    std::vector<std::int16_t> labels(images.size());
+    for (int i = 0; i < BATCH * PATCH; i++) {
+        const int x = i % X, y = i / X % Y;
+        labels[std::size_t(i)] = x > 2 && x < 8 && y > 3 ? 1 : x > 9 && y < 8 ? 2 : 0;
+        const int sign = labels[std::size_t(i)] == 1 ? 1 : labels[std::size_t(i)] == 2 ? -1 : 0;
+        images[std::size_t(i)] = 1.5f * float(sign) + float(i * 7 % 13) / 13 + float(i / PATCH) / 10;
+    }
+    flare::TrainerOptions options;
+    CHECK(thrown([&] { flare::Trainer t(options); }) == FLARE_ERR_ARGUMENT);
+    options.plans = network + "/plans.json";
+    options.dataset = network + "/dataset.json";
+    options.threads = 2;
+    options.batch = BATCH;
+    options.momentum = 0.9;
+    options.epochs = 3;
+    options.iterations = 4;
+    options.validation_iterations = 1;
+    flare::Trainer first(options);
+    flare::Trainer trainer = std::move(first);
+    CHECK(thrown([&] { first.describe(); }) == FLARE_ERR_HANDLE); // moved from
+    options.batch = BATCH / 2;
+    const flare::Trainer half(options);
+
+    const flare::BatchView batch(images.data(), labels.data(), BATCH, 1, size);
+    const flare::BatchResult whole = trainer.backward(batch);
+    CHECK(std::abs(whole.loss - whole.cross_entropy - whole.dice) < 1e-5);
+    double voxels = 0; // true positives and false negatives of each head
+    CHECK(whole.counts.size() == 9);
+    for (std::size_t h = 0; h < 3; h++) voxels += whole.counts[h] + whole.counts[6 + h];
+    CHECK(voxels == BATCH * PATCH);
+    double loss = 0;
+    for (int i = 0; i < 2; i++) {
+        const flare::BatchView part(images.data() + 2 * i * PATCH, labels.data() + 2 * i * PATCH, 2, 1, size);
+        loss += half.backward(part, i > 0).loss / 2;
+    }
+    CHECK(std::abs(loss - whole.loss) < 1e-5);
+    const flare::FloatView g = trainer.gradients(), sum = half.gradients();
+    float largest = 0, differ = 0;
+    CHECK(g.size == sum.size && g.size == trainer.parameters().size);
+    for (std::size_t i = 0; i < g.size; i++) {
+        largest = std::max(largest, std::abs(g.data[i]));
+        differ = std::max(differ, std::abs(g.data[i] - sum.data[i] / 2));
+    }
+    CHECK(largest > 0 && differ < 1e-4f * largest);
+
+    std::size_t end = 0;
+    const std::vector<flare::Parameter> layout = trainer.layout();
+    for (const flare::Parameter &p : layout) {
+        CHECK(p.offset >= end && !p.shape.empty() && !p.name.empty());
+        std::size_t numbers = 1;
+        for (std::int64_t n : p.shape) numbers *= std::size_t(n);
+        end = p.offset + numbers;
+    }
+    CHECK(end <= g.size && g.size < end + 16);
+    CHECK(layout[0].name == "encoder.stages.0.0.convs.0.conv.weight");
+    CHECK((layout[0].shape == std::vector<std::int64_t>{8, 1, 3, 3, 3}));
+
+    trainer.apply();
+    for (int i = 0; i < 20; i++) trainer.step(batch);
+    const double last = trainer.evaluate().loss;
+    CHECK(last < whole.loss - 0.3 && trainer.evaluate(batch).loss == last);
+    trainer.save("a.flare");
+    trainer.step(batch);
+    const std::vector<float> kept(trainer.parameters().begin(), trainer.parameters().end());
+    trainer.load("a.flare");
+    trainer.step(batch);
+    CHECK(std::equal(kept.begin(), kept.end(), trainer.parameters().begin()));
+    CHECK(thrown([&] { half.load("a.flare"); }) == FLARE_ERR_MODEL);
+    CHECK(thrown([&] { half.step(batch); }) == FLARE_ERR_ARGUMENT);
+    CHECK(thrown([&] { half.step(); }) == FLARE_ERR_ARGUMENT);
+    trainer.set_learning_rate(0.5);
+    CHECK(trainer.learning_rate() == 0.5);
+    CHECK(thrown([&] { trainer.set_learning_rate(-1); }) == FLARE_ERR_ARGUMENT);
+
+    trainer.export_to("model.onnx");
+    const flare::VolumeView image(images.data(), size, {1, 1, 1});
+    const std::vector<std::uint8_t> found = flare::Model("model.onnx").segment(image);
+    int right = 0;
+    for (std::size_t i = 0; i < found.size(); i++) right += found[i] == labels[i];
+    CHECK(right > 9 * PATCH / 10);
+
+    half.add_case("mine", image, flare::VolumeView(labels.data(), size, {1, 1, 1}));
+    CHECK(thrown([&] { half.run("", [](const flare_trainer_progress &) { return false; }); }) ==
+          FLARE_ERR_CANCELLED);
+    CHECK(thrown([&] { half.run("", [&](const flare_trainer_progress &) { half.cancel(); return true; }); }) ==
+          FLARE_ERR_CANCELLED);
+    std::string caught;
+    try {
+        half.run("", [](const flare_trainer_progress &) -> bool { throw std::logic_error("mine"); });
+    } catch (const std::logic_error &e) {
+        caught = e.what();
+    }
+    CHECK(caught == "mine");
+    int calls = 0;
+    half.run("run", [&](const flare_trainer_progress &p) { calls++; return p.epochs == 3; });
+    CHECK(calls > 0 && thrown([] { flare::Model("run/model.onnx"); }) == FLARE_OK);
+}
+
 int main() {
     try {
         test_without_model();
+        if (const char *network = std::getenv("FLARE_TEST_NETWORK")) test_trainer(network);
+    test_evaluate();
         if (const char *path = std::getenv("FLARE_TEST_MODEL")) {
             test_with_model(path);
             if (const char *cascade = std::getenv("FLARE_TEST_CASCADE")) test_cascade(cascade);

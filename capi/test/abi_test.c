@@ -111,6 +111,18 @@ int main(int argc, char **argv)
     FIELD(flare_segment_options, roi_count);
     FIELD(flare_segment_options, max_memory_bytes);
 
+    SIZE(flare_evaluate_options);
+    FIELD(flare_evaluate_options, struct_size);
+    FIELD(flare_evaluate_options, rules);
+    FIELD(flare_evaluate_options, labels_path);
+    FIELD(flare_evaluate_options, tolerance_mm);
+    FIELD(flare_evaluate_options, resample);
+    FIELD(flare_evaluate_options, threads);
+    FIELD(flare_evaluate_options, csv_path);
+    FIELD(flare_evaluate_options, html_path);
+    FIELD(flare_evaluate_options, progress);
+    FIELD(flare_evaluate_options, progress_user);
+
     SIZE(flare_convert_options);
     FIELD(flare_convert_options, struct_size);
     FIELD(flare_convert_options, folder);
@@ -121,6 +133,80 @@ int main(int argc, char **argv)
     FIELD(flare_convert_options, orientation);
     FIELD(flare_convert_options, folds);
     FIELD(flare_convert_options, checkpoint);
+
+    SIZE(flare_trainer_options);
+    FIELD(flare_trainer_options, struct_size);
+    FIELD(flare_trainer_options, model);
+    FIELD(flare_trainer_options, plans);
+    FIELD(flare_trainer_options, dataset);
+    FIELD(flare_trainer_options, configuration);
+    FIELD(flare_trainer_options, cache);
+    FIELD(flare_trainer_options, fold);
+    FIELD(flare_trainer_options, device);
+    FIELD(flare_trainer_options, runtime);
+    FIELD(flare_trainer_options, mode);
+    FIELD(flare_trainer_options, optimizer);
+    FIELD(flare_trainer_options, threads);
+    FIELD(flare_trainer_options, workers);
+    FIELD(flare_trainer_options, batch);
+    FIELD(flare_trainer_options, patch);
+    FIELD(flare_trainer_options, epochs);
+    FIELD(flare_trainer_options, iterations);
+    FIELD(flare_trainer_options, validation_iterations);
+    FIELD(flare_trainer_options, strong);
+    FIELD(flare_trainer_options, no_mirroring);
+    FIELD(flare_trainer_options, soft);
+    FIELD(flare_trainer_options, weighted);
+    FIELD(flare_trainer_options, reserved);
+    FIELD(flare_trainer_options, seed);
+    FIELD(flare_trainer_options, learning_rate);
+    FIELD(flare_trainer_options, momentum);
+    FIELD(flare_trainer_options, weight_decay);
+    FIELD(flare_trainer_options, clip);
+    FIELD(flare_trainer_options, foreground);
+    FIELD(flare_trainer_options, dropout);
+    FIELD(flare_trainer_options, stochastic_depth);
+
+    SIZE(flare_batch);
+    FIELD(flare_batch, struct_size);
+    FIELD(flare_batch, images);
+    FIELD(flare_batch, labels);
+    FIELD(flare_batch, soft);
+    FIELD(flare_batch, weights);
+    FIELD(flare_batch, images_dtype);
+    FIELD(flare_batch, labels_dtype);
+    FIELD(flare_batch, batch);
+    FIELD(flare_batch, channels);
+    FIELD(flare_batch, size);
+
+    SIZE(flare_trainer_result);
+    FIELD(flare_trainer_result, struct_size);
+    FIELD(flare_trainer_result, loss);
+    FIELD(flare_trainer_result, cross_entropy);
+    FIELD(flare_trainer_result, dice);
+    FIELD(flare_trainer_result, counts);
+    FIELD(flare_trainer_result, counts_count);
+
+    SIZE(flare_trainer_progress);
+    FIELD(flare_trainer_progress, struct_size);
+    FIELD(flare_trainer_progress, phase);
+    FIELD(flare_trainer_progress, epoch);
+    FIELD(flare_trainer_progress, epochs);
+    FIELD(flare_trainer_progress, done);
+    FIELD(flare_trainer_progress, total);
+    FIELD(flare_trainer_progress, loss);
+    FIELD(flare_trainer_progress, learning_rate);
+    FIELD(flare_trainer_progress, dice);
+    FIELD(flare_trainer_progress, ema);
+    FIELD(flare_trainer_progress, step_seconds);
+    FIELD(flare_trainer_progress, seconds_left);
+    FIELD(flare_trainer_progress, waited);
+
+    SIZE(flare_trainer_run_options);
+    FIELD(flare_trainer_run_options, struct_size);
+    FIELD(flare_trainer_run_options, progress);
+    FIELD(flare_trainer_run_options, progress_user);
+    FIELD(flare_trainer_run_options, folder);
 
     if (expected != NULL && fgets(rest, sizeof rest, expected) != NULL) {
         failures++;

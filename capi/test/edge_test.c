@@ -11,6 +11,8 @@
 /* No handle of the library, but not NULL. */
 static flare_model *const foreign = (flare_model *)(uintptr_t)0x1234;
 
+static flare_trainer *const foreign_trainer = (flare_trainer *)(uintptr_t)0x1234;
+
 static double seconds(void)
 {
     struct timespec t;
@@ -59,6 +61,9 @@ static void test_null_arguments(void)
     CHECK_STATUS(flare_segment_file(foreign, NULL, "b", NULL), FLARE_ERR_ARGUMENT, "in_path");
     CHECK_STATUS(flare_segment_file(foreign, "a", NULL, NULL), FLARE_ERR_ARGUMENT, "out_path");
     CHECK_STATUS(flare_cancel(NULL), FLARE_ERR_HANDLE, "model is NULL");
+    CHECK_STATUS(flare_evaluate(NULL, NULL, NULL, NULL), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_evaluate(&text, NULL, NULL, NULL), FLARE_ERR_ARGUMENT, "prediction is NULL");
+    CHECK_STATUS(flare_evaluate_file(&text, "a", NULL, NULL), FLARE_ERR_ARGUMENT, "reference is NULL");
     CHECK_STATUS(flare_convert(NULL, NULL), FLARE_ERR_ARGUMENT, "out_path is NULL");
     CHECK_STATUS(flare_convert("x", NULL), FLARE_ERR_ARGUMENT, "options is NULL");
 
@@ -68,6 +73,70 @@ static void test_null_arguments(void)
     flare_volume_init(NULL, sizeof(flare_volume));
     flare_segment_options_init(NULL, sizeof(flare_segment_options));
     flare_convert_options_init(NULL, sizeof(flare_convert_options));
+}
+
+/* What every function of a trainer says to a handle. */
+static void check_trainer_handle(flare_trainer *trainer, flare_status status, const char *says)
+{
+    char        *text = (char *)"left over";
+    float       *values = NULL;
+    size_t       count;
+    double       rate;
+    uint8_t      voxel[1] = {0};
+    flare_volume image    = FLARE_VOLUME_INIT;
+    image.data = voxel;
+    CHECK_STATUS(flare_trainer_describe(&text, trainer), status, says);
+    CHECK(text == NULL || status == FLARE_ERR_FORKED);
+    CHECK_STATUS(flare_trainer_add_case(trainer, "a", &image, &image), status, says);
+    CHECK_STATUS(flare_trainer_step(NULL, trainer, NULL), status, says);
+    CHECK_STATUS(flare_trainer_backward(NULL, trainer, NULL, 0), status, says);
+    CHECK_STATUS(flare_trainer_evaluate(NULL, trainer, NULL), status, says);
+    CHECK_STATUS(flare_trainer_apply(trainer), status, says);
+    CHECK_STATUS(flare_trainer_parameters(&values, &count, trainer), status, says);
+    CHECK_STATUS(flare_trainer_gradients(&values, &count, trainer), status, says);
+    CHECK_STATUS(flare_trainer_set_learning_rate(trainer, 0.1), status, says);
+    CHECK_STATUS(flare_trainer_get_learning_rate(&rate, trainer), status, says);
+    CHECK_STATUS(flare_trainer_save(trainer, "a"), status, says);
+    CHECK_STATUS(flare_trainer_load(trainer, "a"), status, says);
+    CHECK_STATUS(flare_trainer_export(trainer, "a"), status, says);
+    CHECK_STATUS(flare_trainer_run(trainer, NULL), status, says);
+    CHECK_STATUS(flare_trainer_cancel(trainer), status, says);
+    CHECK(values == NULL && access("a", F_OK) != 0);
+    flare_trainer_free(trainer);
+}
+
+static void test_trainers(void)
+{
+    flare_trainer *trainer = foreign_trainer;
+    float         *values;
+    size_t         count;
+    flare_volume   image = FLARE_VOLUME_INIT;
+    flare_batch    batch = FLARE_BATCH_INIT;
+    flare_trainer_options options = FLARE_TRAINER_OPTIONS_INIT;
+
+    check_trainer_handle(NULL, FLARE_ERR_HANDLE, "trainer is NULL");
+    check_trainer_handle(foreign_trainer, FLARE_ERR_HANDLE, "not a trainer handle");
+    CHECK_STATUS(flare_trainer_open(NULL, &options), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_trainer_open(&trainer, NULL), FLARE_ERR_ARGUMENT, "options is NULL");
+    CHECK(trainer == NULL);
+    CHECK_STATUS(flare_trainer_open(&trainer, &options), FLARE_ERR_ARGUMENT, "expected a model");
+    CHECK_STATUS(flare_trainer_parameters(NULL, &count, foreign_trainer), FLARE_ERR_ARGUMENT, "out");
+    CHECK_STATUS(flare_trainer_gradients(&values, NULL, foreign_trainer), FLARE_ERR_ARGUMENT, "count");
+    CHECK_STATUS(flare_trainer_get_learning_rate(NULL, foreign_trainer), FLARE_ERR_ARGUMENT, "out");
+    CHECK_STATUS(flare_trainer_add_case(foreign_trainer, NULL, &image, &image), FLARE_ERR_ARGUMENT, "name");
+    CHECK_STATUS(flare_trainer_add_case(foreign_trainer, "a", NULL, &image), FLARE_ERR_ARGUMENT, "image");
+    CHECK_STATUS(flare_trainer_add_case(foreign_trainer, "a", &image, NULL), FLARE_ERR_ARGUMENT, "labels");
+    CHECK_STATUS(flare_trainer_add_case(foreign_trainer, "a", &image, &image), FLARE_ERR_ARGUMENT, "data");
+    CHECK_STATUS(flare_trainer_save(foreign_trainer, NULL), FLARE_ERR_ARGUMENT, "path");
+    CHECK_STATUS(flare_trainer_load(foreign_trainer, NULL), FLARE_ERR_ARGUMENT, "path");
+    CHECK_STATUS(flare_trainer_export(foreign_trainer, NULL), FLARE_ERR_ARGUMENT, "path");
+    CHECK_STATUS(flare_trainer_step(NULL, foreign_trainer, &batch), FLARE_ERR_ARGUMENT, "images is NULL");
+    flare_trainer_options_init(NULL, sizeof options);
+    flare_batch_init(NULL, sizeof batch);
+    flare_trainer_result_init(NULL, sizeof(flare_trainer_result));
+    flare_trainer_run_options_init(NULL, sizeof(flare_trainer_run_options));
+    /* a model's handle is none of a trainer's, and the other way round */
+    CHECK_STATUS(flare_cancel((flare_model *)foreign_trainer), FLARE_ERR_HANDLE, "not a model");
 }
 
 static void test_foreign_handles(void)
@@ -106,9 +175,32 @@ static flare_status segment_with(void *bytes)
 {
     return flare_segment_file(foreign, "a", "b", (flare_segment_options *)bytes);
 }
+static flare_status evaluate_with(void *bytes)
+{
+    char *text;
+    return flare_evaluate_file(&text, "a", "b", (flare_evaluate_options *)bytes);
+}
 static flare_status convert_with(void *bytes)
 {
     return flare_convert("x", (flare_convert_options *)bytes);
+}
+
+static flare_status trainer_with(void *bytes)
+{
+    flare_trainer *trainer;
+    return flare_trainer_open(&trainer, (flare_trainer_options *)bytes);
+}
+static flare_status batch_with(void *bytes)
+{
+    return flare_trainer_step(NULL, foreign_trainer, (flare_batch *)bytes);
+}
+static flare_status result_with(void *bytes)
+{
+    return flare_trainer_step((flare_trainer_result *)bytes, foreign_trainer, NULL);
+}
+static flare_status run_with(void *bytes)
+{
+    return flare_trainer_run(foreign_trainer, (flare_trainer_run_options *)bytes);
 }
 
 static void test_struct_sizes(void)
@@ -128,8 +220,16 @@ static void test_struct_sizes(void)
          "not a model"},
         {56, sizeof(flare_segment_options), segment_with,
          offsetof(flare_segment_options, mirror), FLARE_ERR_HANDLE, "not a model"},
+        {72, sizeof(flare_evaluate_options), evaluate_with,
+         offsetof(flare_evaluate_options, threads), FLARE_ERR_ARGUMENT, "threads"},
         {72, sizeof(flare_convert_options), convert_with, 0, FLARE_ERR_ARGUMENT,
          "either folder"},
+        {208, sizeof(flare_trainer_options), trainer_with,
+         offsetof(flare_trainer_options, threads), FLARE_ERR_ARGUMENT, "threads"},
+        {80, sizeof(flare_batch), batch_with, offsetof(flare_batch, images), FLARE_ERR_HANDLE,
+         "not a trainer"},
+        {48, sizeof(flare_trainer_result), result_with, 0, FLARE_ERR_HANDLE, "not a trainer"},
+        {32, sizeof(flare_trainer_run_options), run_with, 0, FLARE_ERR_HANDLE, "not a trainer"},
     };
     for (size_t i = 0; i < sizeof structs / sizeof *structs; i++) {
         size_t bytes[64]; /* room for the struct and a tail */
@@ -162,7 +262,10 @@ static void test_reserved_fields(void)
     flare_model          *model;
     flare_open_options    open    = FLARE_OPEN_OPTIONS_INIT;
     flare_segment_options segment = FLARE_SEGMENT_OPTIONS_INIT;
-    open.reserved = segment.reserved = 1;
+    flare_trainer        *trainer;
+    flare_trainer_options training = FLARE_TRAINER_OPTIONS_INIT;
+    open.reserved = segment.reserved = training.reserved = 1;
+    CHECK_STATUS(flare_trainer_open(&trainer, &training), FLARE_ERR_VERSION, "reserved");
     CHECK_STATUS(flare_model_open(&model, "x", &open), FLARE_ERR_VERSION, "reserved");
     CHECK_STATUS(flare_segment_file(foreign, "a", "b", &segment), FLARE_ERR_VERSION, "reserved");
 }
@@ -189,6 +292,47 @@ static void test_convert_needs_one_source(void)
     options.folder = "a";
     options.onnx   = "b";
     CHECK_STATUS(flare_convert("x", &options), FLARE_ERR_ARGUMENT, "either folder or onnx");
+}
+
+/* Two maps of 4 x 3 x 2 voxels: label 1 is in 12 and 6 of them. */
+static void test_evaluate(void)
+{
+    uint8_t                predicted[24] = {0}, expected[24] = {0};
+    flare_volume           p = FLARE_VOLUME_INIT, r;
+    flare_evaluate_options options = FLARE_EVALUATE_OPTIONS_INIT;
+    char                  *text = NULL;
+    memset(predicted, 1, 12);
+    memset(expected, 1, 6);
+    p.data = predicted;
+    p.dtype = FLARE_UINT8;
+    for (int i = 0; i < 3; i++) {
+        p.size[i] = 4 - i;
+        p.spacing[i] = 10;
+    }
+    r = p;
+    r.data = expected;
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, NULL), FLARE_OK, "");
+    CHECK(text != NULL && strstr(text, "\"dsc\":0.6666666666666666,") != NULL);
+    CHECK(text != NULL && strstr(text, "\"volume_ml\":12,") != NULL);
+    flare_free(text);
+    options.rules = "flare22";
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, &options), FLARE_OK, "");
+    CHECK(text != NULL && strstr(text, "\"dsc\":0.6667,") != NULL);
+    flare_free(text);
+    options.rules = "flare20";
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, &options), FLARE_ERR_ARGUMENT, "flare20");
+    CHECK(text == NULL);
+    options.rules = NULL;
+    r.spacing[2] = 0.0 / 0.0 * r.spacing[2];
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, NULL), FLARE_ERR_ARGUMENT, "spacing along z");
+    r.spacing[2] = 11;
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, NULL), FLARE_ERR_ARGUMENT, "differ in spacing");
+    options.resample = 1;
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, &options), FLARE_OK, "");
+    flare_free(text);
+    CHECK_STATUS(flare_evaluate_file(&text, "none.nii", "none.nii", NULL), FLARE_ERR_NOT_FOUND,
+                 "none.nii");
+    CHECK(text == NULL);
 }
 
 static void ignore_log(int32_t level, const char *message, void *user)
@@ -245,6 +389,8 @@ static void test_fork(void)
         CHECK_STATUS(flare_segment_file(foreign, "a", "b", NULL), FLARE_ERR_FORKED, "fork");
         CHECK_STATUS(flare_cancel(foreign), FLARE_ERR_FORKED, "fork");
         CHECK_STATUS(flare_convert("x", NULL), FLARE_ERR_FORKED, "fork");
+        check_trainer_handle(foreign_trainer, FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_evaluate(&text, &image, &image, NULL), FLARE_ERR_FORKED, "fork");
         flare_model_free(foreign);
         flare_free(NULL);
         CHECK(flare_api_version() == FLARE_API_VERSION);
@@ -289,10 +435,12 @@ int main(void)
     test_versions_and_names();
     test_null_arguments();
     test_foreign_handles();
+    test_trainers();
     test_struct_sizes();
     test_reserved_fields();
     test_init_functions();
     test_convert_needs_one_source();
+    test_evaluate();
     test_log_levels();
     test_long_error_text();
     test_fork();

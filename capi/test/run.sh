@@ -1,6 +1,6 @@
 #!/bin/sh
 # usage: run.sh LIBDIR [PANIC_LIBDIR]
-# Compiles and runs the tests of the C edge and of flare.hpp against libflare.so.1 in LIBDIR.
+# Compiles and runs the tests of the C edge and of the C++ headers against libflare.so.1 in LIBDIR.
 #   PANIC_LIBDIR      a libflare.so.1 built with -tags flarepanic; without it panic_test is
 #                     left out
 #   FLARE_TEST_MODEL  a bundle or results folder; without it model_test is left out
@@ -23,6 +23,7 @@ else
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export FLARE_TEST_NETWORK="$here/network" # plans of a small network
 export FLARE_TEST_CASCADE="$here/cascade.onnx" # capi/cascade_test.go makes it
 strict="-Wall -Wextra -pedantic -Werror -I$root/include"
 link="-L$lib -l:libflare.so.1 -lm -ldl -pthread"
@@ -54,12 +55,13 @@ for constant in $(grep -oE '\bFLARE_[A-Z0-9_]+ +(= )?-?[0-9]' "$root/include/fla
     grep -q "^$constant " "$here/abi.txt" || { echo "FAIL abi.txt lacks $constant" >&2; exit 1; }
 done
 
-for test in load edge panic model; do
+for test in load edge panic model trainer; do
     $CC -std=gnu11 -g -Wall -Wextra -Werror -I"$root/include" "$here/${test}_test.c" -o "$work/${test}_test" $link
 done
 # A busy machine may be late twice, not three times.
 pass load_test sh -c '"$0" "$1" 2>/dev/null || "$0" "$1" 2>/dev/null || "$0" "$1"' "$work/load_test" "$lib/libflare.so.1"
 pass edge_test "$work/edge_test"
+pass trainer_test "$work/trainer_test"
 $CXX -std=c++17 $strict -I"$root/bindings/cpp" "$root/bindings/cpp/hpp_test.cpp" -o "$work/hpp_test" $link
 pass hpp_test "$work/hpp_test"
 if [ -n "$panic_lib" ]; then

@@ -38,6 +38,15 @@ func ReadDataset(path string) (*Dataset, error) {
 	return ParseDataset(text, path)
 }
 
+// ReadPlans reads a plans.json. Errors: NotFound, IO, and those of ParsePlans.
+func ReadPlans(path string) (*Plans, error) {
+	text, err := ReadJSON(path)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePlans(text, path)
+}
+
 // OpenRawDataset reads dataset.json and finds the files of every case; it does not open
 // them. Errors, all that is found in one message: NotFound (a folder, dataset.json), those
 // of ParseDataset, Model (no case, a missing label or channel, a file whose name has no

@@ -47,8 +47,48 @@ const (
 	validation = 1
 )
 
+// source is a case with its name.
+type source struct {
+	name string
+	sample.Case
+}
+
 // newData opens the cases of a split.
 func (t *Trainer) newData(cache *dataset.Cache, split dataset.Split) (*data, error) {
+	var cases [2][]source
+	for kind, names := range [2][]string{split.Train, split.Val} {
+		for _, name := range names {
+			k, err := cache.Case(name)
+			if err != nil {
+				return nil, err
+			}
+			s, err := t.source(k)
+			if err != nil {
+				return nil, err
+			}
+			cases[kind] = append(cases[kind], s)
+		}
+	}
+	return t.dataOf(cases)
+}
+
+// source makes samples of a preprocessed case.
+func (t *Trainer) source(k *dataset.Case) (source, error) {
+	if k.Channels != t.Step.Channels {
+		return source{}, fault.New(fault.Model, "case %s has %d channels, the network takes %d", k.Name, k.Channels, t.Step.Channels)
+	}
+	c := &cached{of: k, Arrays: augment.Arrays{Size: k.Shape, Voxels: k.Image, Classes: k.Labels}}
+	for _, l := range k.Locations {
+		c.locations.Classes = append(c.locations.Classes, cmem.Cast[[3]int32](cmem.Bytes(l)))
+	}
+	if n := len(k.Locations) - 1; t.Dataset.IgnoreLabel >= 0 {
+		c.locations.Annotated, c.locations.Classes = c.locations.Classes[n], c.locations.Classes[:n]
+	}
+	return source{k.Name, c}, nil
+}
+
+// dataOf makes batches of cases, of each kind.
+func (t *Trainer) dataOf(cases [2][]source) (*data, error) {
 	if t.Soft || t.Weighted {
 		return nil, fault.New(fault.Unsupported, "a cache of cases holds labels, not the soft targets or weights that this trainer's settings ask for")
 	}
@@ -70,26 +110,11 @@ func (t *Trainer) newData(cache *dataset.Cache, split dataset.Split) (*data, err
 	if t.NoMirroring {
 		pipeline.Transforms = slices.DeleteFunc(pipeline.Transforms, func(s augment.Transform) bool { _, mirror := s.(augment.Mirror); return mirror })
 	}
-	ignore := t.Dataset.IgnoreLabel >= 0
-	d.cases = [2][]string{split.Train, split.Val}
-	for kind, names := range d.cases {
-		set := sample.Set{Batch: d.batch, Foreground: t.Foreground, Ignore: ignore, Seed: t.Seed + uint64(kind)*0x9e3779b97f4a7c15}
-		for _, name := range names {
-			k, err := cache.Case(name)
-			if err != nil {
-				return nil, err
-			}
-			if k.Channels != t.Step.Channels {
-				return nil, fault.New(fault.Model, "case %s has %d channels, the network takes %d", name, k.Channels, t.Step.Channels)
-			}
-			source := &cached{of: k, Arrays: augment.Arrays{Size: k.Shape, Voxels: k.Image, Classes: k.Labels}}
-			for _, l := range k.Locations {
-				source.locations.Classes = append(source.locations.Classes, cmem.Cast[[3]int32](cmem.Bytes(l)))
-			}
-			if n := len(k.Locations) - 1; ignore {
-				source.locations.Annotated, source.locations.Classes = source.locations.Classes[n], source.locations.Classes[:n]
-			}
-			set.Cases = append(set.Cases, source)
+	for kind, list := range cases {
+		set := sample.Set{Batch: d.batch, Foreground: t.Foreground, Ignore: t.Dataset.IgnoreLabel >= 0, Seed: t.Seed + uint64(kind)*0x9e3779b97f4a7c15}
+		for _, s := range list {
+			d.cases[kind] = append(d.cases[kind], s.name)
+			set.Cases = append(set.Cases, s.Case)
 		}
 		if kind == validation {
 			pipeline = augment.None(setup)

@@ -82,28 +82,39 @@ func Run(ctx context.Context, o RunOptions) (*Summary, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{Trainer: t, data: d, progress: o.Progress,
-		best: func() error { return writeCheckpoint(filepath.Join(o.Folder, bestFile), &t.state, t.named()) },
-		epochEnd: func() error {
-			return errors.Join(t.Save(last), record.Write(o.Folder, t.state.Epochs))
-		}}
-	if err := l.run(ctx); err != nil {
-		if fault.KindOf(err) == fault.Cancelled {
-			if save := t.Save(last); save != nil {
-				return nil, save
-			}
-			return nil, fault.New(fault.Cancelled, "cancelled in epoch %d after %d of its steps; saved: resume goes on there", t.state.Epoch, t.state.Iteration)
-		}
-		if _, missing := os.Stat(last); missing == nil {
-			return nil, fault.New(fault.KindOf(err), "%w; the last good checkpoint is %s", err, last)
-		}
+	if err := t.learn(ctx, d, o.Folder, o.Progress); err != nil {
 		return nil, err
 	}
 	bundle := filepath.Join(o.Folder, bundleFile)
-	if err := t.Export(bundle); err != nil {
-		return nil, err
-	}
 	return Validate(ctx, bundle, o.Cache, split.Val, filepath.Join(o.Folder, "validation"), o.Options, o.Progress)
+}
+
+// learn trains from the state on to the last epoch and leaves in folder checkpoints, what
+// package record writes, and a bundle; nothing where folder is "". Errors as of Run.
+func (t *Trainer) learn(ctx context.Context, d *data, folder string, progress func(Progress)) error {
+	last := filepath.Join(folder, checkpointFile)
+	nothing := func() error { return nil }
+	l := &loop{Trainer: t, data: d, progress: progress, best: nothing, epochEnd: nothing}
+	if folder != "" {
+		l.best = func() error { return writeCheckpoint(filepath.Join(folder, bestFile), &t.state, t.named()) }
+		l.epochEnd = func() error { return errors.Join(t.Save(last), record.Write(folder, t.state.Epochs)) }
+	}
+	err := l.run(ctx)
+	switch {
+	case folder == "":
+		return err
+	case err == nil:
+		return t.Export(filepath.Join(folder, bundleFile))
+	case fault.KindOf(err) == fault.Cancelled:
+		if save := t.Save(last); save != nil {
+			return save
+		}
+		return fault.New(fault.Cancelled, "cancelled in epoch %d after %d of its steps; saved: resume goes on there", t.state.Epoch, t.state.Iteration)
+	}
+	if _, missing := os.Stat(last); missing == nil {
+		return fault.New(fault.KindOf(err), "%w; the last good checkpoint is %s", err, last)
+	}
+	return err
 }
 
 const (

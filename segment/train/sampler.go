@@ -21,6 +21,10 @@ func (t *Trainer) Sampler(cache *dataset.Cache, split dataset.Split, step int) (
 	if err != nil {
 		return nil, err
 	}
+	return t.sampler(d, step)
+}
+
+func (t *Trainer) sampler(d *data, step int) (*Sampler, error) {
 	next := step - 1
 	q, err := d.start(t.workers(), func() (job, bool) { next++; return job{training, next}, true })
 	if err != nil {

@@ -13,6 +13,7 @@ type Settings struct {
 	Iterations           int     `json:"iterations"`            // steps of an epoch
 	ValidationIterations int     `json:"validation_iterations"` // batches behind an epoch's pseudo Dice
 	Batch                int     `json:"batch"`                 // samples; 0: the plans'
+	Patch                []int   `json:"patch,omitempty"`       // voxels, of the transposed axes; nil: the plans'
 	Optimizer            string  `json:"optimizer"`             // sgd or adamw
 	LearningRate         float64 `json:"learning_rate"`         // of the first epoch
 	WeightDecay          float64 `json:"weight_decay"`

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -61,6 +62,12 @@ func New(t Task, s Settings, o Options) (*Trainer, error) {
 	}
 	if c.PreviousStage != "" {
 		return nil, fault.New(fault.Unsupported, "configuration %s is the second stage of a cascade: training it is not supported", c.Name)
+	}
+	if s.Patch != nil {
+		if len(s.Patch) != len(c.PatchSize) || slices.Min(s.Patch) < 1 || slices.Max(s.Patch) > 4096 {
+			return nil, fault.New(fault.Argument, "patch %v: configuration %s needs %d numbers of 1 to 4096", s.Patch, c.Name, len(c.PatchSize))
+		}
+		c.PatchSize = s.Patch
 	}
 	if s.Batch == 0 {
 		s.Batch = c.BatchSize
@@ -248,7 +255,7 @@ func (t *Trainer) differs(path string, s *State) error {
 		_ = json.Unmarshal(text, &m)
 	}
 	for _, key := range slices.Sorted(maps.Keys(want)) {
-		if have[key] != want[key] {
+		if !reflect.DeepEqual(have[key], want[key]) {
 			return fault.New(fault.Model, "%s: was trained with %s %v, not %v: go on with the settings that it began with, or train anew in another folder", path, key, have[key], want[key])
 		}
 	}

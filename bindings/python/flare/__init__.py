@@ -10,9 +10,10 @@ Research software, not a medical device.
             sitk.GetArrayViewFromImage(ct), ct.GetSpacing(), ct.GetOrigin(), ct.GetDirection()
         )
 
-Model is an open model, convert makes one file of an nnU-Net results folder, devices tells
-what this machine can run on. Every failure of the library is a flare.Error; each kind of
-failure has a class of its own. Nothing is printed; set_log tells more.
+Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net
+results folder, evaluate compares labels with a reference, devices tells what this machine can
+run on. Every failure of the library is a flare.Error; each kind of failure has a class of its
+own. Nothing is printed; set_log tells more.
 
 The library libflare is loaded at first use; load says from where.
 """
@@ -26,6 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _abi
+from ._batch import Batch, Result, TrainingProgress
 from ._errors import (
     ArgumentError,
     Cancelled,
@@ -44,10 +46,13 @@ from ._errors import (
     UnsupportedError,
     VersionError,
 )
+from ._evaluate import evaluate, evaluate_file
 from ._model import Model
+from ._trainer import Trainer
 
 __all__ = [
     "ArgumentError",
+    "Batch",
     "Cancelled",
     "DeviceError",
     "Error",
@@ -61,11 +66,16 @@ __all__ = [
     "NotFoundError",
     "OutOfMemoryError",
     "PanicError",
+    "Result",
     "RuntimeMissingError",
+    "Trainer",
+    "TrainingProgress",
     "UnsupportedError",
     "VersionError",
     "convert",
     "devices",
+    "evaluate",
+    "evaluate_file",
     "load",
     "set_log",
     "version",

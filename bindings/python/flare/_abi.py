@@ -12,7 +12,17 @@ import os
 import pathlib
 import sys
 import threading
-from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    c_char_p,
+    c_double,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from typing import Any
 
 from ._errors import ArgumentError, Error, RuntimeMissingError, VersionError, from_status
@@ -85,6 +95,21 @@ class SegmentOptions(_Sized):
     ]
 
 
+class EvaluateOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("rules", c_char_p),
+        ("labels_path", c_char_p),
+        ("tolerance_mm", c_double),
+        ("resample", c_int32),
+        ("threads", c_int32),
+        ("csv_path", c_char_p),
+        ("html_path", c_char_p),
+        ("progress", ProgressFn),
+        ("progress_user", c_void_p),
+    ]
+
+
 class ConvertOptions(_Sized):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -99,7 +124,102 @@ class ConvertOptions(_Sized):
     ]
 
 
-# name: (result, arguments). A flare_model* is a checked number, so c_void_p carries it.
+class TrainerOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("model", c_char_p),
+        ("plans", c_char_p),
+        ("dataset", c_char_p),
+        ("configuration", c_char_p),
+        ("cache", c_char_p),
+        ("fold", c_char_p),
+        ("device", c_char_p),
+        ("runtime", c_char_p),
+        ("mode", c_char_p),
+        ("optimizer", c_char_p),
+        ("threads", c_int32),
+        ("workers", c_int32),
+        ("batch", c_int32),
+        ("patch", c_int32 * 3),
+        ("epochs", c_int32),
+        ("iterations", c_int32),
+        ("validation_iterations", c_int32),
+        ("strong", c_int32),
+        ("no_mirroring", c_int32),
+        ("soft", c_int32),
+        ("weighted", c_int32),
+        ("reserved", c_int32),
+        ("seed", c_uint64),
+        ("learning_rate", c_double),
+        ("momentum", c_double),
+        ("weight_decay", c_double),
+        ("clip", c_double),
+        ("foreground", c_double),
+        ("dropout", c_double),
+        ("stochastic_depth", c_double),
+    ]
+
+
+class Batch(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("images", c_void_p),
+        ("labels", c_void_p),
+        ("soft", c_void_p),
+        ("weights", c_void_p),
+        ("images_dtype", c_int32),
+        ("labels_dtype", c_int32),
+        ("batch", c_int32),
+        ("channels", c_int32),
+        ("size", c_int64 * 3),
+    ]
+
+
+class TrainerResult(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("loss", c_double),
+        ("cross_entropy", c_double),
+        ("dice", c_double),
+        ("counts", c_void_p),
+        ("counts_count", c_size_t),
+    ]
+
+
+class TrainerProgress(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("phase", c_char_p),
+        ("epoch", c_int32),
+        ("epochs", c_int32),
+        ("done", c_int32),
+        ("total", c_int32),
+        ("loss", c_double),
+        ("learning_rate", c_double),
+        ("dice", c_double),
+        ("ema", c_double),
+        ("step_seconds", c_double),
+        ("seconds_left", c_double),
+        ("waited", c_double),
+    ]
+
+
+TrainerProgressFn = ctypes.CFUNCTYPE(c_int32, POINTER(TrainerProgress), c_void_p)
+
+
+class TrainerRunOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("progress", TrainerProgressFn),
+        ("progress_user", c_void_p),
+        ("folder", c_char_p),
+    ]
+
+
+# What the functions of a batch have in common: result, trainer, batch.
+_ON_BATCH = [POINTER(TrainerResult), c_void_p, POINTER(Batch)]
+
+# name: (result, arguments). Handles are checked numbers, so c_void_p carries them.
 FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flare_last_error": (c_char_p, []),
     "flare_status_name": (c_char_p, [c_int32]),
@@ -121,8 +241,38 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flare_segment_file": (c_int32, [c_void_p, c_char_p, c_char_p, POINTER(SegmentOptions)]),
     "flare_cancel": (c_int32, [c_void_p]),
     "flare_model_stats": (c_int32, [POINTER(c_void_p), c_void_p]),
+    "flare_evaluate_options_init": (None, [POINTER(EvaluateOptions), c_size_t]),
+    "flare_evaluate": (
+        c_int32,
+        [POINTER(c_void_p), POINTER(Volume), POINTER(Volume), POINTER(EvaluateOptions)],
+    ),
+    "flare_evaluate_file": (
+        c_int32,
+        [POINTER(c_void_p), c_char_p, c_char_p, POINTER(EvaluateOptions)],
+    ),
     "flare_convert_options_init": (None, [POINTER(ConvertOptions), c_size_t]),
     "flare_convert": (c_int32, [c_char_p, POINTER(ConvertOptions)]),
+    "flare_trainer_options_init": (None, [POINTER(TrainerOptions), c_size_t]),
+    "flare_trainer_open": (c_int32, [POINTER(c_void_p), POINTER(TrainerOptions)]),
+    "flare_trainer_describe": (c_int32, [POINTER(c_void_p), c_void_p]),
+    "flare_trainer_add_case": (c_int32, [c_void_p, c_char_p, POINTER(Volume), POINTER(Volume)]),
+    "flare_batch_init": (None, [POINTER(Batch), c_size_t]),
+    "flare_trainer_result_init": (None, [POINTER(TrainerResult), c_size_t]),
+    "flare_trainer_step": (c_int32, _ON_BATCH),
+    "flare_trainer_backward": (c_int32, [*_ON_BATCH, c_int32]),
+    "flare_trainer_evaluate": (c_int32, _ON_BATCH),
+    "flare_trainer_apply": (c_int32, [c_void_p]),
+    "flare_trainer_parameters": (c_int32, [POINTER(c_void_p), POINTER(c_size_t), c_void_p]),
+    "flare_trainer_gradients": (c_int32, [POINTER(c_void_p), POINTER(c_size_t), c_void_p]),
+    "flare_trainer_set_learning_rate": (c_int32, [c_void_p, c_double]),
+    "flare_trainer_get_learning_rate": (c_int32, [POINTER(c_double), c_void_p]),
+    "flare_trainer_save": (c_int32, [c_void_p, c_char_p]),
+    "flare_trainer_load": (c_int32, [c_void_p, c_char_p]),
+    "flare_trainer_export": (c_int32, [c_void_p, c_char_p]),
+    "flare_trainer_run_options_init": (None, [POINTER(TrainerRunOptions), c_size_t]),
+    "flare_trainer_run": (c_int32, [c_void_p, POINTER(TrainerRunOptions)]),
+    "flare_trainer_cancel": (c_int32, [c_void_p]),
+    "flare_trainer_free": (None, [c_void_p]),
 }
 
 

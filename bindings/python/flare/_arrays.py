@@ -52,15 +52,22 @@ def image(array: npt.ArrayLike) -> Array:
     return _readable(given)
 
 
-def previous(array: npt.ArrayLike, voxels: Array) -> Array:
-    """The labels of a cascade's first stage as the library can read them, like image()."""
+def on_grid(name: str, array: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Labels on the grid of an image as the library can read them, like image()."""
     given = _plain(array)
-    if given.shape != voxels.shape[-3:]:
+    if given.shape != shape:
         raise ArgumentError(
-            f"previous has shape {given.shape}; expected {voxels.shape[-3:]}, that of the image "
-            f"without channels"
+            f"{name} has shape {given.shape}; expected {shape}, that of the image without channels"
         )
     return _readable(given)
+
+
+def floats(name: str, array: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Numbers as float32: the array itself, or one converted copy."""
+    given = _plain(array)
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"{name} has dtype {given.dtype}; expected numbers")
+    return np.require(given, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _plain(array: npt.ArrayLike) -> Array:

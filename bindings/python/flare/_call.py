@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from . import _abi
 from ._errors import Cancelled, Error
@@ -16,24 +17,30 @@ _callback = threading.local()  # .running: whether this thread is in a progress 
 def refuse_in_callback() -> None:
     """A callback that calls the library would wait for itself for ever."""
     if getattr(_callback, "running", False):
-        raise Error("a progress callback must not call the library, except Model.cancel")
+        raise Error("a progress callback must not call the library, except cancel")
 
 
 class Progress:
-    """The caller's progress function as a C function that never raises.
+    """The caller's progress function as a C function, of kind, that never raises; read makes the
+    caller's arguments of C's.
 
     What the function raises is kept in `raised` and cancels the call.
     """
 
-    def __init__(self, function: ProgressCallback | None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., object] | None,
+        kind: Any = _abi.ProgressFn,
+        read: Callable[..., tuple[Any, ...]] = lambda fraction, phase: (fraction, phase.decode()),
+    ) -> None:
         if function is not None and not callable(function):
             raise TypeError(f"progress is of type {type(function).__name__}; expected a function")
         raised: list[BaseException] = []
 
-        def call(fraction: float, phase: bytes, user: int | None) -> int:
+        def call(*told: Any) -> int:  # the last is C's user pointer
             _callback.running = True
             try:
-                return 1 if raised or (function and function(fraction, phase.decode())) else 0
+                return 1 if raised or (function and function(*read(*told[:-1]))) else 0
             except BaseException as error:
                 raised.append(error)
                 return 1
@@ -41,7 +48,7 @@ class Progress:
                 _callback.running = False
 
         self.raised = raised
-        self.pointer = _abi.ProgressFn(call) if function else _abi.ProgressFn()
+        self.pointer = kind(call) if function else kind()
 
 
 def run(call: Callable[[], int], cancel: Callable[[], object], progress: Progress) -> None:

@@ -222,7 +222,9 @@ class Model:
         library, handle = self._library, self._opened()
         voxels = _arrays.image(array)
         volume = _arrays.volume(voxels, spacing, origin, direction)
-        stage = None if previous is None else _arrays.previous(previous, voxels)
+        stage = (
+            None if previous is None else _arrays.on_grid("previous", previous, voxels.shape[-3:])
+        )
         labels = _arrays.labels(out, voxels, self._dtype, stage)
         callback = _call.Progress(progress)
         options = _abi.SegmentOptions(

@@ -35,6 +35,7 @@ void        flare_free(void *memory) { free(memory); }
 void flare_open_options_init(flare_open_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 void flare_volume_init(flare_volume *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 void flare_segment_options_init(flare_segment_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+void flare_evaluate_options_init(flare_evaluate_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 void flare_convert_options_init(flare_convert_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 
 static flare_log_fn log_fn;
@@ -247,6 +248,57 @@ flare_status flare_segment_file(flare_model *handle, const char *in_path, const 
                  options->probabilities_path ? options->probabilities_path : "", options->mirror,
                  options->postprocess, options->previous_path ? options->previous_path : "");
     return status;
+}
+
+/* ---- training: only there to be found ---- */
+
+#define NONE { return fail(FLARE_ERR_UNSUPPORTED, "the fake does not train"); }
+flare_status flare_trainer_open(flare_trainer **out, const flare_trainer_options *o) { (void)o; *out = NULL; NONE }
+flare_status flare_trainer_describe(char **out, flare_trainer *t) { (void)out, (void)t; NONE }
+flare_status flare_trainer_add_case(flare_trainer *t, const char *n, const flare_volume *v, const flare_volume *l) { (void)t, (void)n, (void)v, (void)l; NONE }
+flare_status flare_trainer_step(flare_trainer_result *r, flare_trainer *t, const flare_batch *b) { (void)r, (void)t, (void)b; NONE }
+flare_status flare_trainer_backward(flare_trainer_result *r, flare_trainer *t, const flare_batch *b, int32_t a) { (void)r, (void)t, (void)b, (void)a; NONE }
+flare_status flare_trainer_evaluate(flare_trainer_result *r, flare_trainer *t, const flare_batch *b) { (void)r, (void)t, (void)b; NONE }
+flare_status flare_trainer_apply(flare_trainer *t) { (void)t; NONE }
+flare_status flare_trainer_parameters(float **out, size_t *n, flare_trainer *t) { (void)out, (void)n, (void)t; NONE }
+flare_status flare_trainer_gradients(float **out, size_t *n, flare_trainer *t) { (void)out, (void)n, (void)t; NONE }
+flare_status flare_trainer_set_learning_rate(flare_trainer *t, double r) { (void)t, (void)r; NONE }
+flare_status flare_trainer_get_learning_rate(double *out, flare_trainer *t) { (void)out, (void)t; NONE }
+flare_status flare_trainer_save(flare_trainer *t, const char *path) { (void)t, (void)path; NONE }
+flare_status flare_trainer_load(flare_trainer *t, const char *path) { (void)t, (void)path; NONE }
+flare_status flare_trainer_export(flare_trainer *t, const char *path) { (void)t, (void)path; NONE }
+flare_status flare_trainer_run(flare_trainer *t, const flare_trainer_run_options *o) { (void)t, (void)o; NONE }
+flare_status flare_trainer_cancel(flare_trainer *t) { (void)t; NONE }
+void flare_trainer_free(flare_trainer *t) { (void)t; }
+void flare_trainer_options_init(flare_trainer_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+void flare_batch_init(flare_batch *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+void flare_trainer_result_init(flare_trainer_result *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+void flare_trainer_run_options_init(flare_trainer_run_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+flare_status flare_evaluate(char **out, const flare_volume *p, const flare_volume *r,
+                            const flare_evaluate_options *o)
+{
+    char text[500];
+    snprintf(text, sizeof text, "{\"dsc\": 1, \"sizes\": [%d, %d], \"dtypes\": [%d, %d], \"rules\": \"%s\", "
+             "\"tolerance\": %g, \"threads\": %d}", (int)p->size[0], (int)r->size[2], (int)p->dtype, (int)r->dtype,
+             o->rules, o->tolerance_mm, (int)o->threads);
+    *out = strdup(text);
+    return FLARE_OK;
+}
+
+/* Calls progress four times; a prediction called "broken" is one that fails beside others. */
+flare_status flare_evaluate_file(char **out, const char *prediction, const char *reference,
+                                 const flare_evaluate_options *o)
+{
+    char text[500];
+    *out = NULL;
+    for (int i = 0; i < 4; i++)
+        if (o->progress && o->progress(i / 4.0, "evaluate", o->progress_user))
+            return fail(FLARE_ERR_CANCELLED, "cancelled");
+    snprintf(text, sizeof text, "{\"files\": [\"%s\", \"%s\"], \"labels\": \"%s\", \"resample\": %d, \"csv\": \"%s\", "
+             "\"html\": \"%s\"}", prediction, reference, o->labels_path ? o->labels_path : "", (int)o->resample,
+             o->csv_path ? o->csv_path : "", o->html_path ? o->html_path : "");
+    *out = strdup(text);
+    return strcmp(prediction, "broken") == 0 ? fail(FLARE_ERR_FORMAT, "1 of 2 cases") : FLARE_OK;
 }
 
 flare_status flare_convert(const char *out_path, const flare_convert_options *o)

@@ -15,7 +15,13 @@ STRUCTS = {
     "flare_open_options": _abi.OpenOptions,
     "flare_volume": _abi.Volume,
     "flare_segment_options": _abi.SegmentOptions,
+    "flare_evaluate_options": _abi.EvaluateOptions,
     "flare_convert_options": _abi.ConvertOptions,
+    "flare_trainer_options": _abi.TrainerOptions,
+    "flare_batch": _abi.Batch,
+    "flare_trainer_result": _abi.TrainerResult,
+    "flare_trainer_progress": _abi.TrainerProgress,
+    "flare_trainer_run_options": _abi.TrainerRunOptions,
 }
 HEADER = (REPOSITORY / "include" / "flare.h").read_text()
 

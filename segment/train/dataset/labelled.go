@@ -42,6 +42,11 @@ func (l *Labelled) open(ctx context.Context, d *nnunet.Dataset, c nnunet.RawCase
 	if l.Label, err = imageio.Read(ctx, c.Label); err != nil {
 		return err
 	}
+	return l.verify(d, c)
+}
+
+// verify checks a case and places it. c names the volumes in messages.
+func (l *Labelled) verify(d *nnunet.Dataset, c nnunet.RawCase) error {
 	if n := len(d.Channels); l.Image.Channels != n {
 		return fault.New(fault.Model, "%s: %d channels, dataset.json has %d (%s)", c.Images[0], l.Image.Channels, n, strings.Join(d.Channels, ", "))
 	}

@@ -183,25 +183,13 @@ func (m *maker) make(ctx context.Context, c nnunet.RawCase) (kept bool, err erro
 	}
 	defer l.Free()
 	image := l.Image
-	k, seg, err := preprocess.OpenLabelled(ctx, image.Volume, l.Label.Volume, m.config, 1)
+	k, data, seg, err := m.prepare(ctx, l, c)
 	if err != nil {
-		return false, fault.New(fault.KindOf(err), "%s: %w", c.Images[0], err)
+		return false, err
 	}
 	defer k.Close()
-	defer cmem.Free(seg)
-	voxels := k.Shape[0] * k.Shape[1] * k.Shape[2]
-	data, err := cmem.Alloc[float32](k.Channels * voxels)
-	if err != nil {
-		return false, err
-	}
 	defer cmem.Free(data)
-	plane := k.Shape[1] * k.Shape[2]
-	if err := k.Next(ctx, k.Shape[0], func(channel, i int) []float32 {
-		at := channel*voxels + i*plane
-		return data[at : at+plane]
-	}); err != nil {
-		return false, err
-	}
+	defer cmem.Free(seg)
 	p := Properties{Name: c.Name, Digest: m.digest, Sources: sources, Size: image.Size, Spacing: image.Spacing, Origin: image.Origin,
 		Direction: image.Direction, Channels: k.Channels, Shape: k.Shape, Cropped: k.View.Shape, GridSpacing: k.To}
 	full, _, _, err := m.config.Grid(&image.Geometry)
@@ -210,6 +198,75 @@ func (m *maker) make(ctx context.Context, c nnunet.RawCase) (kept bool, err erro
 	}
 	p.Transposed, p.CropFrom = full.Shape, cropFrom(full, k.View)
 	return false, m.write(&p, data, seg, locate(seg, k.Shape, m.classes))
+}
+
+// prepare preprocesses a case: channels x Shape and Shape, in C memory that the caller
+// frees. c names the volumes in messages.
+func (m *maker) prepare(ctx context.Context, l *Labelled, c nnunet.RawCase) (_ *preprocess.Case, data []float32, seg []int16, err error) {
+	k, seg, err := preprocess.OpenLabelled(ctx, l.Image.Volume, l.Label.Volume, m.config, 1)
+	if err != nil {
+		return nil, nil, nil, fault.New(fault.KindOf(err), "%s: %w", c.Images[0], err)
+	}
+	voxels, plane := k.Shape[0]*k.Shape[1]*k.Shape[2], k.Shape[1]*k.Shape[2]
+	if data, err = cmem.Alloc[float32](k.Channels * voxels); err == nil {
+		err = k.Next(ctx, k.Shape[0], func(channel, i int) []float32 {
+			at := channel*voxels + i*plane
+			return data[at : at+plane]
+		})
+	}
+	if err != nil {
+		k.Close()
+		cmem.Free(data)
+		cmem.Free(seg)
+		return nil, nil, nil, err
+	}
+	return k, data, seg, nil
+}
+
+// Prepare preprocesses a case in memory, as Preprocess does: an image and labels on its
+// grid, which are only read. Free gives its memory back. Errors as of Preprocess, but
+// Model for what would be Format in a file.
+func Prepare(ctx context.Context, name string, image, labels *volume.Volume, p *nnunet.Plans, d *nnunet.Dataset, configuration string) (*Case, error) {
+	c, err := p.Configuration(configuration)
+	if err != nil {
+		return nil, err
+	}
+	m := maker{dataset: d, config: preprocess.Of(p, c), classes: classes(d)}
+	l := &Labelled{Image: &imageio.Image{Volume: image, Dims: 3}, Label: &imageio.Image{Volume: labels, Dims: 3}}
+	switch image.DType {
+	case volume.Float32:
+		l.Image.NotFinite = notFinite(volume.As[float32](image))
+	case volume.Float64:
+		l.Image.NotFinite = notFinite(volume.As[float64](image))
+	}
+	of := nnunet.RawCase{Name: name, Images: []string{name + " (image)"}, Label: name + " (labels)"}
+	if err := l.verify(d, of); fault.KindOf(err) == fault.Format {
+		return nil, fault.New(fault.Model, "%w", err)
+	} else if err != nil {
+		return nil, err
+	}
+	k, data, seg, err := m.prepare(ctx, l, of)
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
+	return &Case{Properties: Properties{Name: name, Channels: k.Channels, Shape: k.Shape}, Image: data, Labels: seg, Locations: locate(seg, k.Shape, m.classes)}, nil
+}
+
+// Free frees a case that Prepare made.
+func (k *Case) Free() {
+	cmem.Free(k.Image)
+	cmem.Free(k.Labels)
+	k.Image, k.Labels = nil, nil
+}
+
+func notFinite[T float32 | float64](data []T) (n int) {
+	for _, v := range data {
+		if v-v != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // there says whether a case made of these files is in the cache, whole.

@@ -51,9 +51,9 @@ type tally struct {
 	folds   int
 	threads int
 	means   [2][]float32 // heads x plane of a strip, of every second plane; nil where the export applies the head
-	agreed  []uint8   // of the grid: how many folds agree; nil where not asked for
-	low     [2]int    // rows of the strip
-	counted int       // rows below this one were in an earlier strip
+	agreed  []uint8      // of the grid: how many folds agree; nil where not asked for
+	low     [2]int       // rows of the strip
+	counted int          // rows below this one were in an earlier strip
 
 	mu         sync.Mutex
 	own, both  [][]int // voxels that a fold gives a label (folds x labels), and that all do as well

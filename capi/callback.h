@@ -21,6 +21,12 @@ static inline int32_t callTrainerProgress(const flare_trainer_run_options *optio
     return options->progress(progress, options->progress_user);
 }
 
+static inline int32_t callEvaluateProgress(const flare_evaluate_options *options,
+                                           double fraction, const char *phase)
+{
+    return options->progress(fraction, phase, options->progress_user);
+}
+
 static inline void callLog(flare_log_fn fn, int32_t level, const char *message, uintptr_t user)
 {
     fn(level, message, (void *)user);

@@ -105,6 +105,7 @@ static void start(void)
 enum {
     OPEN_OPTIONS_FIRST    = offsetof(flare_open_options, reserved) + sizeof(int32_t),
     SEGMENT_OPTIONS_FIRST = offsetof(flare_segment_options, postprocess) + sizeof(int32_t),
+    EVALUATE_OPTIONS_FIRST = offsetof(flare_evaluate_options, progress_user) + sizeof(void *),
     CONVERT_OPTIONS_FIRST = offsetof(flare_convert_options, checkpoint) + sizeof(char *),
     STRUCT_MAX            = 65536 /* a larger struct_size was never set */
 };
@@ -152,6 +153,11 @@ void flare_volume_init(flare_volume *volume, size_t struct_size)
 }
 
 void flare_segment_options_init(flare_segment_options *options, size_t struct_size)
+{
+    edge_init(options, struct_size);
+}
+
+void flare_evaluate_options_init(flare_evaluate_options *options, size_t struct_size)
 {
     edge_init(options, struct_size);
 }
@@ -292,6 +298,42 @@ flare_status flare_model_stats(char **out, flare_model *model)
     *out = NULL;
     REFUSE_NULL_HANDLE(model);
     return edge_keep(flareGoStats(&text, out, id(model)), &text);
+}
+
+/* -------------------------------------------------------------- evaluating ------- */
+
+flare_status flare_evaluate(char **out, const flare_volume *prediction,
+                            const flare_volume *reference, const flare_evaluate_options *options)
+{
+    flare_volume           p, r;
+    flare_evaluate_options copy;
+    char                  *text = NULL;
+    REFUSE_FORKED();
+    REFUSE_NULL(out);
+    *out = NULL;
+    REFUSE_NULL(prediction);
+    REFUSE_NULL(reference);
+    TAKE(p, EDGE_VOLUME_FIRST, prediction, "flare_volume");
+    TAKE(r, EDGE_VOLUME_FIRST, reference, "flare_volume");
+    TAKE(copy, EVALUATE_OPTIONS_FIRST, options, "flare_evaluate_options");
+    REFUSE_NULL(p.data);
+    REFUSE_NULL(r.data);
+    return edge_keep(flareGoEvaluate(&text, out, &p, &r, &copy), &text);
+}
+
+flare_status flare_evaluate_file(char **out, const char *prediction, const char *reference,
+                                 const flare_evaluate_options *options)
+{
+    flare_evaluate_options copy;
+    char                  *text = NULL;
+    REFUSE_FORKED();
+    REFUSE_NULL(out);
+    *out = NULL;
+    REFUSE_NULL(prediction);
+    REFUSE_NULL(reference);
+    TAKE(copy, EVALUATE_OPTIONS_FIRST, options, "flare_evaluate_options");
+    return edge_keep(flareGoEvaluateFile(&text, out, (char *)prediction, (char *)reference, &copy),
+                &text);
 }
 
 /* -------------------------------------------------------------- converting ------- */

@@ -292,6 +292,52 @@ FLARE_API flare_status flare_cancel(flare_model *model);
  * all but open, device, precision and threads is 0 (of a list device is "" then). */
 FLARE_API flare_status flare_model_stats(char **out, flare_model *model);
 
+/* ------------------------------------------------------------- evaluating ------- */
+
+typedef struct flare_evaluate_options {
+    size_t      struct_size;   /* sizeof(flare_evaluate_options)                           */
+    const char *rules;         /* "plain" (default), or with their organs, tolerances and
+                                * quirks "flare21", "flare22", "flare23"                   */
+    const char *labels_path;   /* plain: NULL (every label but 0 that is found), or a
+                                * dataset.json with the labels to score and their names    */
+    double      tolerance_mm;  /* plain: distance within which surfaces agree; 0: 1 mm     */
+    int32_t     resample;      /* non-zero: bring a prediction on another grid to the
+                                * reference's (nearest voxel) instead of refusing it       */
+    int32_t     threads;       /* bound on the threads; 0: one per core                    */
+    const char *csv_path;      /* NULL, or a file to write: a line for each case and label */
+    const char *html_path;     /* NULL, or a file to write: a page with box plots and, of
+                                * files, pictures of the worst cases                       */
+    flare_progress_fn progress; /* or NULL; flare_evaluate_file calls it between cases,
+                                * phase "evaluate"                                         */
+    void       *progress_user;
+} flare_evaluate_options;
+
+#define FLARE_EVALUATE_OPTIONS_INIT { sizeof(flare_evaluate_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+FLARE_API void flare_evaluate_options_init(flare_evaluate_options *options, size_t struct_size);
+
+/* Compares a label map with its reference, both one channel of any dtype with integers from 0
+ * to 65535, and gives JSON (caller frees):
+ *   {"rules": "plain", "labels": [{"label": 1, "name": "", "tolerance_mm": 1, "cases": 1,
+ *    "dsc": d, ...}, ...], "dsc": d, "nsd": d, "cases": [{"name": "", "prediction": "",
+ *    "reference": "", "labels": [{"label": 1, "name": "", "dsc": d, "nsd": d, "assd_mm": d,
+ *    "hd_mm": d, "hd95_mm": d, "ravd": d, "volume_ml": d, "reference_volume_ml": d}, ...],
+ *    "dsc": d, "nsd": d, "notes": []}], "failed": {}, "notes": []}
+ * null stands for a score that is not defined. The outer labels, dsc and nsd are means over
+ * cases and over labels. Surface distances are those of DeepMind's surface-distance; assd_mm is
+ * the mean over both surfaces. notes tell of labels that one map lacks or that nobody scores.
+ * On failure *out is NULL. */
+FLARE_API flare_status flare_evaluate(char **out, const flare_volume *prediction,
+                                      const flare_volume *reference,
+                                      const flare_evaluate_options *options);
+
+/* The same of two NIfTI files, or of every file in a folder of references and the file of the
+ * same name in a folder of predictions. Where cases of a folder fail (the prediction is missing
+ * or on another grid, a file is damaged), the others are scored all the same: the status is
+ * that of the first failure, *out is given, and its "failed" tells each case and why. */
+FLARE_API flare_status flare_evaluate_file(char **out, const char *prediction,
+                                           const char *reference,
+                                           const flare_evaluate_options *options);
+
 /* -------------------------------------------------------------- converting ------- */
 
 typedef struct flare_convert_options {

@@ -348,6 +348,55 @@ private:
     flare_model *handle_ = nullptr;
 };
 
+// -------------------------------------------------------------- evaluating -----------
+
+// How label maps are scored. Empty and 0 mean the default; flare_evaluate_options explains each.
+struct EvaluateOptions {
+    std::string rules;       // "plain", "flare21", "flare22", "flare23"
+    std::string labels_path; // plain: a dataset.json
+    double tolerance_mm = 0; // plain
+    bool resample = false;
+    std::int32_t threads = 0;
+    std::string csv_path, html_path; // files to write
+
+    // The struct of flare.h, which looks at this one's strings.
+    flare_evaluate_options c() const {
+        flare_evaluate_options o = FLARE_EVALUATE_OPTIONS_INIT;
+        o.rules = detail::or_null(rules);
+        o.labels_path = detail::or_null(labels_path);
+        o.tolerance_mm = tolerance_mm;
+        o.resample = resample;
+        o.threads = threads;
+        o.csv_path = detail::or_null(csv_path);
+        o.html_path = detail::or_null(html_path);
+        return o;
+    }
+};
+
+// The scores of a label map against its reference, as JSON.
+inline std::string evaluate(const VolumeView &prediction, const VolumeView &reference,
+                            const EvaluateOptions &options = {}) {
+    detail::check_library();
+    const flare_volume p = detail::c_volume(prediction), r = detail::c_volume(reference);
+    const flare_evaluate_options o = options.c();
+    char *json = nullptr;
+    detail::check(flare_evaluate(&json, &p, &r, &o));
+    return detail::take(json);
+}
+
+// The same of two files or folders. Throws if a case fails; flare_evaluate_file gives the scores
+// of the others then.
+inline std::string evaluate_file(const std::string &prediction, const std::string &reference,
+                                 const EvaluateOptions &options = {}) {
+    detail::check_library();
+    const flare_evaluate_options o = options.c();
+    char *json = nullptr;
+    const flare_status status = flare_evaluate_file(&json, prediction.c_str(), reference.c_str(), &o);
+    const std::string report = detail::take(json);
+    detail::check(status);
+    return report;
+}
+
 // -------------------------------------------------------------- converting -----------
 
 // The source of a bundle: folder, or onnx with plans and configuration. "" means not given;

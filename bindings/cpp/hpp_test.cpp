@@ -52,6 +52,16 @@ static void test_without_model() {
               FLARE_ERR_ARGUMENT);
 }
 
+static void test_evaluate() {
+    const std::vector<std::uint8_t> a{0, 1, 1, 0}, b{0, 1, 1, 1};
+    const flare::VolumeView p(a.data(), {4, 1, 1}, {1, 1, 1}), r(b.data(), {4, 1, 1}, {1, 1, 1});
+    CHECK(flare::evaluate(p, r).find("\"dsc\":0.8,") != std::string::npos);
+    flare::EvaluateOptions options;
+    options.rules = "flare99";
+    CHECK(thrown([&] { flare::evaluate(p, r, options); }) == FLARE_ERR_ARGUMENT);
+    CHECK(thrown([] { flare::evaluate_file("none", "none.nii"); }) == FLARE_ERR_NOT_FOUND);
+}
+
 static void test_with_model(const char *path) {
     flare::Model first(path);
     flare::Model model = std::move(first);
@@ -254,6 +264,7 @@ int main() {
     try {
         test_without_model();
         if (const char *network = std::getenv("FLARE_TEST_NETWORK")) test_trainer(network);
+    test_evaluate();
         if (const char *path = std::getenv("FLARE_TEST_MODEL")) {
             test_with_model(path);
             if (const char *cascade = std::getenv("FLARE_TEST_CASCADE")) test_cascade(cascade);

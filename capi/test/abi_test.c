@@ -111,6 +111,18 @@ int main(int argc, char **argv)
     FIELD(flare_segment_options, roi_count);
     FIELD(flare_segment_options, max_memory_bytes);
 
+    SIZE(flare_evaluate_options);
+    FIELD(flare_evaluate_options, struct_size);
+    FIELD(flare_evaluate_options, rules);
+    FIELD(flare_evaluate_options, labels_path);
+    FIELD(flare_evaluate_options, tolerance_mm);
+    FIELD(flare_evaluate_options, resample);
+    FIELD(flare_evaluate_options, threads);
+    FIELD(flare_evaluate_options, csv_path);
+    FIELD(flare_evaluate_options, html_path);
+    FIELD(flare_evaluate_options, progress);
+    FIELD(flare_evaluate_options, progress_user);
+
     SIZE(flare_convert_options);
     FIELD(flare_convert_options, struct_size);
     FIELD(flare_convert_options, folder);

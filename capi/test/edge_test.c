@@ -61,6 +61,9 @@ static void test_null_arguments(void)
     CHECK_STATUS(flare_segment_file(foreign, NULL, "b", NULL), FLARE_ERR_ARGUMENT, "in_path");
     CHECK_STATUS(flare_segment_file(foreign, "a", NULL, NULL), FLARE_ERR_ARGUMENT, "out_path");
     CHECK_STATUS(flare_cancel(NULL), FLARE_ERR_HANDLE, "model is NULL");
+    CHECK_STATUS(flare_evaluate(NULL, NULL, NULL, NULL), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_evaluate(&text, NULL, NULL, NULL), FLARE_ERR_ARGUMENT, "prediction is NULL");
+    CHECK_STATUS(flare_evaluate_file(&text, "a", NULL, NULL), FLARE_ERR_ARGUMENT, "reference is NULL");
     CHECK_STATUS(flare_convert(NULL, NULL), FLARE_ERR_ARGUMENT, "out_path is NULL");
     CHECK_STATUS(flare_convert("x", NULL), FLARE_ERR_ARGUMENT, "options is NULL");
 
@@ -172,6 +175,11 @@ static flare_status segment_with(void *bytes)
 {
     return flare_segment_file(foreign, "a", "b", (flare_segment_options *)bytes);
 }
+static flare_status evaluate_with(void *bytes)
+{
+    char *text;
+    return flare_evaluate_file(&text, "a", "b", (flare_evaluate_options *)bytes);
+}
 static flare_status convert_with(void *bytes)
 {
     return flare_convert("x", (flare_convert_options *)bytes);
@@ -212,6 +220,8 @@ static void test_struct_sizes(void)
          "not a model"},
         {56, sizeof(flare_segment_options), segment_with,
          offsetof(flare_segment_options, mirror), FLARE_ERR_HANDLE, "not a model"},
+        {72, sizeof(flare_evaluate_options), evaluate_with,
+         offsetof(flare_evaluate_options, threads), FLARE_ERR_ARGUMENT, "threads"},
         {72, sizeof(flare_convert_options), convert_with, 0, FLARE_ERR_ARGUMENT,
          "either folder"},
         {208, sizeof(flare_trainer_options), trainer_with,
@@ -284,6 +294,47 @@ static void test_convert_needs_one_source(void)
     CHECK_STATUS(flare_convert("x", &options), FLARE_ERR_ARGUMENT, "either folder or onnx");
 }
 
+/* Two maps of 4 x 3 x 2 voxels: label 1 is in 12 and 6 of them. */
+static void test_evaluate(void)
+{
+    uint8_t                predicted[24] = {0}, expected[24] = {0};
+    flare_volume           p = FLARE_VOLUME_INIT, r;
+    flare_evaluate_options options = FLARE_EVALUATE_OPTIONS_INIT;
+    char                  *text = NULL;
+    memset(predicted, 1, 12);
+    memset(expected, 1, 6);
+    p.data = predicted;
+    p.dtype = FLARE_UINT8;
+    for (int i = 0; i < 3; i++) {
+        p.size[i] = 4 - i;
+        p.spacing[i] = 10;
+    }
+    r = p;
+    r.data = expected;
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, NULL), FLARE_OK, "");
+    CHECK(text != NULL && strstr(text, "\"dsc\":0.6666666666666666,") != NULL);
+    CHECK(text != NULL && strstr(text, "\"volume_ml\":12,") != NULL);
+    flare_free(text);
+    options.rules = "flare22";
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, &options), FLARE_OK, "");
+    CHECK(text != NULL && strstr(text, "\"dsc\":0.6667,") != NULL);
+    flare_free(text);
+    options.rules = "flare20";
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, &options), FLARE_ERR_ARGUMENT, "flare20");
+    CHECK(text == NULL);
+    options.rules = NULL;
+    r.spacing[2] = 0.0 / 0.0 * r.spacing[2];
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, NULL), FLARE_ERR_ARGUMENT, "spacing along z");
+    r.spacing[2] = 11;
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, NULL), FLARE_ERR_ARGUMENT, "differ in spacing");
+    options.resample = 1;
+    CHECK_STATUS(flare_evaluate(&text, &p, &r, &options), FLARE_OK, "");
+    flare_free(text);
+    CHECK_STATUS(flare_evaluate_file(&text, "none.nii", "none.nii", NULL), FLARE_ERR_NOT_FOUND,
+                 "none.nii");
+    CHECK(text == NULL);
+}
+
 static void ignore_log(int32_t level, const char *message, void *user)
 {
     (void)level, (void)message, (void)user;
@@ -339,6 +390,7 @@ static void test_fork(void)
         CHECK_STATUS(flare_cancel(foreign), FLARE_ERR_FORKED, "fork");
         CHECK_STATUS(flare_convert("x", NULL), FLARE_ERR_FORKED, "fork");
         check_trainer_handle(foreign_trainer, FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_evaluate(&text, &image, &image, NULL), FLARE_ERR_FORKED, "fork");
         flare_model_free(foreign);
         flare_free(NULL);
         CHECK(flare_api_version() == FLARE_API_VERSION);
@@ -388,6 +440,7 @@ int main(void)
     test_reserved_fields();
     test_init_functions();
     test_convert_needs_one_source();
+    test_evaluate();
     test_log_levels();
     test_long_error_text();
     test_fork();

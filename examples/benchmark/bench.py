@@ -11,6 +11,11 @@
     bench soak      200 segmentations through the Python binding
     bench hippocampus [--peer PYTHON] [--mode exact] [--epochs N] [--seed S] [RUN]
                     trains a network beside nnU-Net's own run of the data; what was interrupted goes on
+    bench step [--peer PYTHON] [--runs N]
+                    seconds of a training step and its memory, PyTorch's beside it
+    bench evaluate [--peer PYTHON [--script FILE]] [--runs N]
+                    scores a case of clinical size by FLARE22's rules; PYTHON, which has nibabel, pandas and
+                    scipy, runs the challenge's own FLARE22_DSC_NSD_Eval.py in turn
     bench kernels   the loops around the network against copying memory
     bench overlap   the rest in turn with the network, and beside it, by number of threads
 
@@ -285,6 +290,16 @@ def hippocampus(a):
     return h.main(a, sys.modules[__name__])
 
 
+def step(a):
+    import step as s
+    return s.main(a, sys.modules[__name__])
+
+
+def evaluate(a):
+    import evaluation as e
+    return e.main(a, sys.modules[__name__])
+
+
 def interpreter(name):
     found = shutil.which(name)
     if not found:
@@ -294,12 +309,13 @@ def interpreter(name):
 
 def main():
     commands = {"soak": soak, "kernels": kernels, "overlap": overlap, "slices": limits, "large": limits, "teacher": limits,
-                "hippocampus": hippocampus}
+                "hippocampus": hippocampus, "step": step, "evaluate": evaluate}
     command = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in commands else "bench"
     parser = argparse.ArgumentParser(prog="./build.sh bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
-    if command == "bench":
+    if command in ("bench", "step", "evaluate"):
         parser.add_argument("--peer", metavar="PYTHON", type=interpreter)
+    if command == "bench":
         parser.add_argument("--modes", default="exact,fast")
         parser.add_argument("--only", choices=list(TITLES))
     if command == "hippocampus":
@@ -309,8 +325,10 @@ def main():
         parser.add_argument("--seed", type=int, default=0)
         parser.add_argument("folder", nargs="?", type=Path, metavar="RUN")
     elif command != "kernels":
-        parser.add_argument("--runs", type=int, default=200 if command == "soak" else 3)
-    if command not in ("kernels", "overlap", "hippocampus"):
+        parser.add_argument("--runs", type=int, default={"soak": 200, "step": 5}.get(command, 3))
+    if command == "evaluate":
+        parser.add_argument("--script", metavar="FILE", type=Path)
+    if command not in ("kernels", "overlap", "hippocampus", "step", "evaluate"):
         parser.add_argument("ct", nargs="?", type=Path, metavar="CT")
     if command == "bench":
         parser.add_argument("model", nargs="*", type=Path, metavar="MODEL")

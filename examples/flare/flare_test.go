@@ -114,7 +114,7 @@ func read(t *testing.T, path string, v any) {
 }
 
 func TestHelp(t *testing.T) {
-	for _, args := range [][]string{{}, {"segment"}, {"convert"}, {"info"}, {"devices"}, {"phantom"}, {"plan"}} {
+	for _, args := range [][]string{{}, {"segment"}, {"convert"}, {"info"}, {"devices"}, {"phantom"}, {"plan"}, {"evaluate"}, {"efficiency"}} {
 		stdout, stderr := flare(t, 0, append(args, "--help")...)
 		if !strings.HasPrefix(stdout, "Usage: flare") || stderr != "" {
 			t.Errorf("%v --help: %q, %q", args, stdout, stderr)

@@ -34,6 +34,8 @@ type commands struct {
 	Preprocess preprocessCommand `cmd:"" help:"Prepare a dataset's cases for training."`
 	Train      trainCommand      `cmd:"" help:"Train a network."`
 	Export     exportCommand     `cmd:"" help:"Make a bundle, or a results folder for nnU-Net, of a training."`
+	Evaluate   evaluateCommand   `cmd:"" help:"Compare label files with references: DSC, NSD, surface distances, volumes."`
+	Efficiency efficiencyCommand `cmd:"" help:"Run a command and measure time, CPU, RAM and GPU memory by the rules of the FLARE challenges."`
 	Devices    devicesCommand    `cmd:"" help:"List the devices that networks can run on."`
 	Phantom    phantomCommand    `cmd:"" help:"Make synthetic abdominal CTs with their labels."`
 }

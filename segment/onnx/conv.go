@@ -1,6 +1,6 @@
 package onnx
 
-import "fmt"
+import "slices"
 
 // convolution is the geometry of one: kernel, stride and padding on both sides of each
 // axis, (kernel-1)/2.
@@ -67,11 +67,10 @@ func (t *tape) conv(name string, inputs []string, c convolution) string {
 	}
 	return t.note(y, shape, func(dy string) {
 		if len(inputs) > 2 {
-			t.add(inputs[2], t.sum(name+"/db", dy, false, append([]int{0}, span(2, len(shape))...)...))
+			t.add(inputs[2], t.overSamples(name+"/db", t.overVoxels(name+"/db/voxels", dy, 1, shape), shape))
 		}
-		var dw []string
+		dw := t.convWeightGradients(name+"/dw", parts, dy, c, shape)
 		for i, part := range parts {
-			dw = append(dw, t.convWeightGradient(name+"/dw", part, dy, c, shape))
 			if t.flows(part) {
 				t.add(part, t.convInputGradient(name+"/dx", weights[i], dy, c, t.shapes[part], shape))
 			}
@@ -123,33 +122,165 @@ func (t *tape) convInputGradient(name, w, dy string, c convolution, x, y []int) 
 	return t.op("Conv", name, []string{dy, w}, c.attributes()...)
 }
 
-// convWeightGradient returns dw (out x in x kernel), for x of its shape and dy of shape y:
-// for each voxel of the kernel a product of matrices, dy by the part of x that it meets.
-func (t *tape) convWeightGradient(name, x, dy string, c convolution, y []int) string {
-	dims, shape := len(c.kernel), t.shapes[x]
-	n, in, out, voxels := shape[0], shape[1], y[1], product(y[2:])
-	last := t.transpose(name+"/last", t.reshape(name+"/flat", dy, n, out, voxels), 0, 2, 1) // n x voxels x out
-	if product(c.kernel) == 1 && !strided(c.stride) {
-		p := t.op("MatMul", name, []string{t.reshape(name+"/x", x, n, in, voxels), last}) // n x in x out
-		p = t.transpose(name+"/exchange", t.sum(name+"/sum", p, false, 0), 1, 0)
-		return t.reshape(name+"/w", p, append([]int{out, in}, c.kernel...)...)
-	}
-	pads := make([]int, 2*len(shape))
-	for i, p := range c.pads {
-		pads[2+i], pads[2+i+len(shape)] = p, p
-	}
-	x = t.op("Pad", name+"/pad", []string{x, t.int64s(pads...)})
-	var taps []string // each in x out
-	at := make([]int, dims)
-	for k := range product(c.kernel) {
-		for i, rest := dims-1, k; i >= 0; i-- {
-			at[i], rest = rest%c.kernel[i], rest/c.kernel[i]
+// convWeightGradients returns, for each of the values that x is joined of, dw (out x in x
+// kernel), for dy of shape y, as products of matrices: dy by the part of x that each voxel
+// of the kernel meets. Copies of those parts cost as much as the products. So
+//
+//   - channels come last: then a part is made of long rows;
+//   - a stride along the last axis makes neighbours to channels of one voxel, and what is
+//     left of the kernel along that axis is joined on the other side: dy is shifted, once
+//     for all parts, and x is copied only for the other axes (nine times for 3x3x3);
+//   - large volumes go sample by sample, so that a copy is still in the processor's cache
+//     when the product reads it.
+func (t *tape) convWeightGradients(name string, parts []string, dy string, c convolution, y []int) (dw []string) {
+	if t.shapes[parts[0]][1] <= fewChannels {
+		for _, x := range parts {
+			dw = append(dw, t.fewWeightGradient(name, x, dy, c, y))
 		}
-		tap := fmt.Sprintf("%s/tap%d", name, k)
-		part := t.slice(tap+"/x", x, span(2, 2+dims), append([]int{}, at...), y[2:], c.stride)
-		p := t.op("MatMul", tap, []string{t.reshape(tap+"/flat", part, n, in, voxels), last})
-		taps = append(taps, t.reshape(tap+"/one", t.sum(tap+"/sum", p, false, 0), 1, in, out))
+		return dw
 	}
-	p := t.op("Concat", name+"/taps", taps, integer("axis", 0))
-	return t.reshape(name+"/w", t.transpose(name+"/order", p, 2, 1, 0), append([]int{out, in}, c.kernel...)...)
+	last := len(c.kernel) - 1
+	n, out, size := y[0], y[1], y[2+last]
+	lines := product(y[2 : 2+last]) // of size voxels, in a sample
+	dy = t.reshape(name+"/dy/rows", t.channelsLast(name+"/dy/last", dy), n, lines*size, out)
+	rows := make([]string, len(parts)) // n x (axes) x (last axis x in)
+	for i, x := range parts {
+		shape := t.shapes[x]
+		x = t.channelsLast(name+"/x/last", x)
+		rows[i] = t.reshape(name+"/x/rows", x, append(append([]int{n}, shape[2:2+last]...), shape[2+last]*shape[1])...)
+	}
+	samples := n
+	if lines*size >= largeVolume {
+		samples = 1
+	}
+	totals := make([]string, len(parts)) // taps x shifts x out x step x in
+	for from := 0; from < n; from += samples {
+		sample := func(v string) string {
+			if samples == n {
+				return v
+			}
+			return t.slice(name+"/sample", v, []int{0}, []int{from}, []int{samples}, []int{1})
+		}
+		left := t.shifted(name+"/dy", sample(dy), c, samples, y)
+		for i, x := range parts {
+			p := t.tapProducts(name, left, sample(rows[i]), c, samples, t.shapes[x], y)
+			if from > 0 {
+				p = t.plus(name+"/total", totals[i], p)
+			}
+			totals[i] = p
+		}
+	}
+	for i, x := range parts {
+		in, step, shifts, taps := t.shapes[x][1], c.stride[last], c.shifts(), product(c.kernel[:last])
+		total := t.reshape(name+"/apart", totals[i], taps, shifts, out, step, in)
+		total = t.reshape(name+"/whole", t.transpose(name+"/order", total, 2, 4, 0, 1, 3), out, in, taps, shifts*step)
+		if shifts*step > c.kernel[last] {
+			total = t.slice(name+"/kernel", total, []int{3}, []int{0}, []int{c.kernel[last]}, []int{1})
+		}
+		dw = append(dw, t.reshape(name+"/w", total, append([]int{out, in}, c.kernel...)...))
+	}
+	return dw
+}
+
+// shifts is the number of voxels that the kernel meets along the last axis, after each
+// stride's voxels have become one.
+func (c convolution) shifts() int {
+	last := len(c.kernel) - 1
+	return (c.kernel[last] + c.stride[last] - 1) / c.stride[last]
+}
+
+// shifted returns dy (samples x voxels x out) with its shifts along the last axis joined:
+// samples x (shifts out) x voxels, where lines are longer by the shifts but one.
+func (t *tape) shifted(name, dy string, c convolution, samples int, y []int) string {
+	out, size := y[1], y[len(y)-1]
+	lines, shifts := product(y[2:])/size, c.shifts()
+	dy = t.transpose(name+"/first", dy, 0, 2, 1)
+	if shifts == 1 {
+		return dy
+	}
+	// With zeros between the lines, shifts are parts of one long row: a step beyond the
+	// end of a line goes to a zero before the next one.
+	dy = t.reshape(name+"/lines", dy, samples, out, lines, size)
+	dy = t.op("Pad", name+"/apart", []string{dy, t.int64s(0, 0, 0, shifts-1, 0, 0, 1, 0)})
+	size += shifts - 1
+	dy = t.reshape(name+"/row", dy, samples, out, (lines+1)*size)
+	var all []string
+	for q := range shifts {
+		all = append(all, t.slice(name+"/shift", dy, []int{2}, []int{shifts - 1 - q}, []int{lines * size}, []int{1}))
+	}
+	return t.op("Concat", name+"/shifts", all, integer("axis", 1))
+}
+
+// tapProducts returns the sums over samples of the products of left, which shifted made,
+// with the parts of x (samples x (axes) x (last axis x in)) that the kernel meets along
+// the other axes: taps x (shifts out) x (step in).
+func (t *tape) tapProducts(name, left, x string, c convolution, samples int, shape, y []int) string {
+	last := len(c.kernel) - 1
+	in, size, step, shifts := shape[1], y[2+last], c.stride[last], c.shifts()
+	width := size + shifts - 1
+	before, after := []int{0}, []int{0}
+	for i := range last {
+		before, after = append(before, c.pads[i]), append(after, c.pads[i])
+	}
+	before = append(before, c.pads[last]*in)
+	after = append(after, (width*step-shape[2+last]-c.pads[last])*in)
+	if pads := append(before, after...); slices.ContainsFunc(pads, func(p int) bool { return p != 0 }) {
+		x = t.op("Pad", name+"/x/pad", []string{x, t.int64s(pads...)})
+	}
+	var taps []string
+	for k := range product(c.kernel[:last]) {
+		right := t.slice(name+"/x/tap", x, span(1, 1+last), place(k, c.kernel[:last]), y[2:2+last], c.stride[:last])
+		right = t.reshape(name+"/x/flat", right, samples, product(y[2:2+last])*width, step*in)
+		p := t.op("MatMul", name+"/product", []string{left, right})
+		if samples > 1 {
+			p = t.sum(name+"/samples", p, true, 0)
+		}
+		taps = append(taps, p)
+	}
+	if len(taps) == 1 {
+		return taps[0]
+	}
+	return t.op("Concat", name+"/taps", taps, integer("axis", 0))
+}
+
+const (
+	fewChannels = 4    // up to so many, the parts of x are joined rather than shifts of dy
+	largeVolume = 1024 // voxels from which on samples go one by one
+)
+
+// fewWeightGradient is convWeightGradients for few channels of x, an image's: all parts of
+// x are copied and joined.
+func (t *tape) fewWeightGradient(name, x, dy string, c convolution, y []int) string {
+	shape, dims := t.shapes[x], len(c.kernel)
+	n, in, out, voxels := shape[0], shape[1], y[1], product(y[2:])
+	pads := append(append([]int{0, 0}, c.pads...), append([]int{0, 0}, c.pads...)...)
+	x = t.op("Pad", name+"/x/pad", []string{x, t.int64s(pads...)})
+	var taps []string // each n x in x voxels
+	for k := range product(c.kernel) {
+		tap := t.slice(name+"/x/tap", x, span(2, 2+dims), place(k, c.kernel), y[2:], c.stride)
+		taps = append(taps, t.reshape(name+"/x/flat", tap, n, in, voxels))
+	}
+	all := taps[0]
+	if len(taps) > 1 {
+		all = t.op("Concat", name+"/x/taps", taps, integer("axis", 1))
+	}
+	dy = t.reshape(name+"/dy/rows", t.channelsLast(name+"/dy/last", dy), n, voxels, out)
+	total := t.sum(name+"/samples", t.op("MatMul", name+"/product", []string{all, dy}), false, 0)
+	total = t.transpose(name+"/order", t.reshape(name+"/apart", total, product(c.kernel), in, out), 2, 1, 0)
+	return t.reshape(name+"/w", total, append([]int{out, in}, c.kernel...)...)
+}
+
+// channelsLast moves the channels of x behind the voxels' axes.
+func (t *tape) channelsLast(name, x string) string {
+	axes := len(t.shapes[InputName])
+	return t.transpose(name, x, append(append([]int{0}, span(2, axes)...), 1)...)
+}
+
+// place returns the coordinates of element k of an array of the given size.
+func place(k int, size []int) []int {
+	at := make([]int, len(size))
+	for i := len(size) - 1; i >= 0; i-- {
+		at[i], k = k%size[i], k/size[i]
+	}
+	return at
 }

@@ -133,10 +133,14 @@ func (s *scale) weighted(name, v string) string {
 	return s.mul(s.name+name, v, s.weights)
 }
 
+// all adds up everything in v.
+func (s *scale) all(name, v string) string {
+	return s.sum(s.name+name, s.overVoxels(s.name+name+"/voxels", v, 1, s.shape), true, span(0, len(s.shape))...)
+}
+
 // append appends cross-entropy and Dice of the scale, and notes the gradient of their sum.
 func (s *scale) append() {
 	c, voxels := s.of, product(s.shape[2:])
-	size := span(2, len(s.shape))
 	var p, ceSum string      // probabilities; sum of the voxels' cross-entropies
 	var ceBack func() string // gradient of that sum by the logits
 	count := s.shape[0] * voxels
@@ -152,7 +156,7 @@ func (s *scale) append() {
 	// with an ignore label counts each voxel once, whatever the number of regions.
 	mean := s.scalar(s.weight / float64(count))
 	if s.weights != "" {
-		total := s.sum(s.name+"/weights/sum", s.weights, true, span(0, len(s.shape))...)
+		total := s.all("/weights", s.weights)
 		if c.Loss.Regions != nil && c.Loss.Ignore == 0 {
 			total = s.mul(s.name+"/weights/heads", total, s.scalar(float64(c.Heads)))
 		}
@@ -164,9 +168,16 @@ func (s *scale) append() {
 	// Dice, MemoryEfficientSoftDiceLoss (nnunetv2/training/loss/dice.py): with intersection
 	// I, sum of the target G and of the prediction P of each head (and sample),
 	// -mean (2 I + smooth) / (G + P + smooth), without the background.
-	over, terms := size, s.shape[0]
+	terms := s.shape[0]
+	sum := func(name, v string) string { // n (1 for the whole batch) x h x 1
+		v = s.overVoxels(s.name+name, v, 1, s.shape)
+		if c.Loss.BatchDice {
+			return s.sum(s.name+name+"/batch", v, true, 0)
+		}
+		return v
+	}
 	if c.Loss.BatchDice {
-		over, terms = append([]int{0}, size...), 1
+		terms = 1
 	}
 	foreground := make([]float32, c.Heads)
 	for i := range foreground {
@@ -178,14 +189,14 @@ func (s *scale) append() {
 	} else {
 		terms *= c.Heads
 	}
-	perHead := append([]int{1, c.Heads}, ones(len(size))...)
+	perHead := append([]int{1, c.Heads}, ones(len(s.shape)-2)...)
 	share := make([]float32, c.Heads)
 	for i, f := range foreground {
 		share[i] = f * float32(-s.weight/float64(terms))
 	}
 	target := s.weighted("/target/weighted", s.target)
-	intersection := s.sum(s.name+"/intersection", s.mul(s.name+"/product", p, target), true, over...)
-	both := s.sum(s.name+"/both", s.plus(s.name+"/sums", s.weighted("/p/weighted", p), target), true, over...)
+	intersection := sum("/intersection", s.mul(s.name+"/product", p, target))
+	both := sum("/both", s.plus(s.name+"/sums", s.weighted("/p/weighted", p), target))
 	both = s.plus(s.name+"/both/smooth", both, s.scalar(smooth))
 	twice := s.mul(s.name+"/twice", intersection, s.scalar(2))
 	twice = s.plus(s.name+"/twice/smooth", twice, s.scalar(smooth))
@@ -222,7 +233,7 @@ func (s *scale) softmax() (p, ce string, back func() string) {
 	p = s.op("Div", s.name+"/p", []string{e, sum})
 	logs := s.op("Sub", s.name+"/log", []string{z, s.op("Log", s.name+"/log/sum", []string{sum})})
 	each := s.weighted("/ce/weighted", s.mul(s.name+"/ce/product", s.target, logs))
-	ce = s.op("Neg", s.name+"/ce/negative", []string{s.sum(s.name+"/ce/sum", each, true, span(0, len(s.shape))...)})
+	ce = s.op("Neg", s.name+"/ce/negative", []string{s.all("/ce/sum", each)})
 	return p, ce, func() string {
 		scaled := p
 		if s.of.Loss.Soft {
@@ -241,7 +252,7 @@ func (s *scale) sigmoid() (p, ce string, back func() string) {
 	tail := s.op("Log", s.name+"/tail", []string{s.plus(s.name+"/tail/one", s.op("Exp", s.name+"/exp", []string{negative}), s.scalar(1))})
 	each := s.op("Sub", s.name+"/ce/line", []string{s.op("Relu", s.name+"/positive", []string{z}), s.mul(s.name+"/ce/product", z, s.target)})
 	each = s.weighted("/ce/weighted", s.plus(s.name+"/ce/each", each, tail))
-	ce = s.sum(s.name+"/ce/sum", each, true, span(0, len(s.shape))...)
+	ce = s.all("/ce/sum", each)
 	return p, ce, func() string {
 		return s.weighted("/ce/dz", s.op("Sub", s.name+"/ce/off", []string{p, s.target}))
 	}

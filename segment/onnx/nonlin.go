@@ -73,7 +73,7 @@ func (t *tape) leakyReLU(name, x string, n nnunet.Nonlin) string {
 		y = t.op("LeakyRelu", name, []string{x}, float("alpha", slope))
 	}
 	return t.note(y, t.shapes[x], func(dy string) {
-		mask := t.clip(name+"/mask", t.mul(name+"/large", y, t.scalar(1e30)), slope, 1)
+		mask := t.clip(name+"/mask", t.mul(name+"/large", y, t.late(1e30)), slope, 1)
 		t.add(x, t.mul(name+"/dx", dy, mask))
 	})
 }

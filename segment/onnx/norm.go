@@ -1,6 +1,8 @@
 package onnx
 
 import (
+	"slices"
+
 	"github.com/libflare/libflare/segment/nnunet"
 )
 
@@ -29,57 +31,55 @@ func (u *unet) norm(name, x string, channels int) string {
 	return u.node("InstanceNormalization", name, inputs, eps)
 }
 
-// instanceNorm appends y = weight z + bias, z = (x - mean) / sqrt(var + eps) with the
-// statistics of each channel of each sample; x is n x c x size, weight and bias are of
-// one number per channel and may be absent. z is kept for the gradient rather than x,
-// and 1/sqrt(var + eps).
+// instanceNorm appends y = weight (x - mean) / d + bias, d = sqrt(var + eps), with the
+// statistics of each channel of each sample; x is n x c x size, weight and bias are of one
+// number per channel and may be absent. Only x is kept for the gradient.
 func (t *tape) instanceNorm(name string, inputs []string, eps float64) string {
 	x := inputs[0]
 	shape := t.shapes[x]
-	c, dims := shape[1], len(shape)-2
 	size := span(2, len(shape))
-	perChannel := append([]int{1, c}, ones(dims)...)
-	z := t.op("InstanceNormalization", name+"/z", []string{x, t.filled(c, 1), t.filled(c, 0)}, float("epsilon", eps))
-	deviation := ""
-	if t.gradient {
-		deviation = t.deviation(name, x, z, eps, product(shape[2:]))
+	perChannel := append([]int{1, shape[1]}, ones(len(size))...)
+	mean := func(what, v string) string {
+		return t.overVoxels(name+what, v, 1/float64(product(shape[2:])), shape) // n x c x 1
 	}
-	y := z
+	// The variance in two passes: in one, as the mean of squares less the square of the
+	// mean, it has an error a hundred times larger.
+	center := mean("/mean", x)
+	off := t.op("Sub", name+"/off", []string{x, center})
+	variance := mean("/variance", t.mul(name+"/square", off, off))
+	scale := t.op("Reciprocal", name+"/1/d", []string{t.op("Sqrt", name+"/d", []string{t.plus(name+"/eps", variance, t.scalar(eps))})})
+	weighted := scale
 	if len(inputs) == 3 {
-		y = t.mul(name+"/scaled", z, t.reshape(name+"/weight", inputs[1], perChannel...))
+		weighted = t.mul(name+"/scale", scale, t.reshape(name+"/weight", inputs[1], perChannel...))
+	}
+	y := t.mul(name+"/scaled", off, weighted)
+	if len(inputs) == 3 {
 		y = t.plus(name, y, t.reshape(name+"/bias", inputs[2], perChannel...))
 	}
 	return t.note(y, shape, func(dy string) {
-		// With the means over the voxels of each sample's channel,
-		// dx = weight / sqrt(var + eps) (dy - mean(dy) - z mean(dy z)).
-		sum := t.sum(name+"/dy/sum", dy, true, size...) // n x c x 1
-		dot := t.sum(name+"/dyz/sum", t.mul(name+"/dyz", dy, z), true, size...)
-		scale := t.op("Reciprocal", name+"/scale", []string{deviation}) // n x c x 1
+		// With z = (x - mean) / d and the means over the voxels of each sample's channel,
+		// dx = weight / d (dy - mean(dy) - z mean(dy z)).
+		z := t.mul(name+"/z", t.op("Sub", name+"/off/again", []string{x, t.mul(name+"/mean/late", center, t.late(1))}), scale)
+		sum := mean("/dy/mean", dy)
+		dot := mean("/dyz/mean", t.mul(name+"/dyz", dy, z))
 		if len(inputs) == 3 {
-			over := append([]int{0}, size...)
-			t.add(inputs[1], t.sum(name+"/dweight", dot, false, over...))
-			t.add(inputs[2], t.sum(name+"/dbias", sum, false, over...))
-			scale = t.mul(name+"/scale/weight", scale, t.reshape(name+"/scale/channel", inputs[1], perChannel...))
+			voxels := t.scalar(float64(product(shape[2:])))
+			t.add(inputs[1], t.overSamples(name+"/dweight", t.mul(name+"/dweight/each", dot, voxels), shape))
+			t.add(inputs[2], t.overSamples(name+"/dbias", t.mul(name+"/dbias/each", sum, voxels), shape))
 		}
-		part := t.mul(name+"/scale/part", scale, t.scalar(-1/float64(product(shape[2:]))))
-		dx := t.mul(name+"/dx/dy", dy, scale)
-		dx = t.plus(name+"/dx/most", dx, t.mul(name+"/dx/z", z, t.mul(name+"/dx/dot", dot, part)))
-		t.add(x, t.plus(name+"/dx", dx, t.mul(name+"/dx/sum", sum, part)))
+		dx := t.op("Sub", name+"/dx/off", []string{dy, sum})
+		dx = t.op("Sub", name+"/dx/rest", []string{dx, t.mul(name+"/dx/z", z, dot)})
+		t.add(x, t.mul(name+"/dx", dx, weighted))
 	})
 }
 
-// deviation returns sqrt(var + eps), n x c x 1, from x and what normalising made of it,
-// in one pass over both: the mean of x z is var / sqrt(var + eps) = s, so
-// var = (s^2 + sqrt(s^4 + 4 s^2 eps)) / 2. s, not negative, is never far from the root of
-// var, and mean and variance need not be computed a second time.
-func (t *tape) deviation(name, x, z string, eps float64, voxels int) string {
-	shape := t.shapes[x]
-	s := t.sum(name+"/xz/sum", t.mul(name+"/xz", x, z), true, span(2, len(shape))...)
-	s = t.mul(name+"/s", s, t.scalar(1/float64(voxels)))
-	s2 := t.mul(name+"/s2", s, s)
-	root := t.op("Sqrt", name+"/root", []string{t.mul(name+"/s4", s2, t.plus(name+"/s2eps", s2, t.scalar(4*eps)))})
-	variance := t.mul(name+"/var", t.plus(name+"/2var", s2, root), t.scalar(0.5))
-	return t.op("Sqrt", name+"/deviation", []string{t.plus(name+"/vareps", variance, t.scalar(eps))})
+// overSamples adds up the samples of v (n x c x 1, of sums over the voxels of values of
+// the given shape). It is a product of matrices for the sake of OpenVINO, which computes
+// in bf16, if asked to, only what lies before such an operator.
+func (t *tape) overSamples(name, v string, shape []int) string {
+	n, c := shape[0], shape[1]
+	row := t.floats([]int{1, n}, slices.Repeat([]float32{1}, n)...)
+	return t.reshape(name+"/c", t.op("MatMul", name, []string{row, t.reshape(name+"/nc", v, n, c)}), c)
 }
 
 func ones(n int) []int {

@@ -27,19 +27,22 @@ func (t *tape) transposedConv(name string, inputs []string, stride []int) string
 	attributes := []*Attribute{ints("kernel_shape", stride), ints("strides", stride)}
 	return t.note(t.op("ConvTranspose", name, inputs, attributes...), shape, func(dy string) {
 		if len(inputs) > 2 {
-			t.add(inputs[2], t.sum(name+"/db", dy, false, append([]int{0}, span(2, len(shape))...)...))
+			t.add(inputs[2], t.overSamples(name+"/db", t.overVoxels(name+"/db/voxels", dy, 1, shape), shape))
 		}
 		t.add(x, t.op("Conv", name+"/dx", []string{dy, w}, attributes...))
-		// dy as n x voxels of x x (out x stride): its blocks in rows.
-		blocks, voxels, block := []int{n, out}, []int{0}, []int{1}
+		// dy as n x voxels of x x (stride x out): its blocks in rows.
+		blocks, voxels, block := []int{n}, []int{0}, []int{}
 		for i, s := range stride {
 			blocks = append(blocks, size[i], s)
-			voxels, block = append(voxels, 2+2*i), append(block, 3+2*i)
+			voxels, block = append(voxels, 1+2*i), append(block, 2+2*i)
 		}
-		rows := t.transpose(name+"/dw/blocks", t.reshape(name+"/dw/apart", dy, blocks...), append(voxels, block...)...)
-		rows = t.reshape(name+"/dw/rows", rows, n, product(size), out*product(stride))
-		dw := t.op("MatMul", name+"/dw", []string{t.reshape(name+"/dw/x", x, n, in, product(size)), rows})
+		rows := t.reshape(name+"/dw/apart", t.channelsLast(name+"/dw/dy/last", dy), append(blocks, out)...)
+		rows = t.transpose(name+"/dw/blocks", rows, append(append(voxels, block...), 1+2*dims)...)
+		rows = t.reshape(name+"/dw/rows", rows, n, product(size), product(stride)*out)
+		left := t.reshape(name+"/dw/x/rows", t.channelsLast(name+"/dw/x/last", x), n, product(size), in)
+		dw := t.op("MatMul", name+"/dw", []string{t.transpose(name+"/dw/x", left, 0, 2, 1), rows})
 		dw = t.sum(name+"/dw/sum", dw, false, 0)
-		t.add(w, t.reshape(name+"/dw/w", dw, append([]int{in, out}, stride[:dims]...)...))
+		dw = t.transpose(name+"/dw/order", t.reshape(name+"/dw/whole", dw, in, product(stride), out), 0, 2, 1)
+		t.add(w, t.reshape(name+"/dw/w", dw, append([]int{in, out}, stride...)...))
 	})
 }

@@ -67,8 +67,7 @@ func (n Normalization) prepare(ctx context.Context, s *resample.Source, extremes
 		return 0, 0, fault.New(fault.Unsupported, "normalization scheme %q is not supported", n.Scheme)
 	}
 	s.Affine = a
-	mapped := func(v float64) float32 { return (min(max(float32(v), a.Lo), a.Hi) - a.Sub) / a.Div }
-	return mapped(r.min), mapped(r.max), nil
+	return a.Apply(r.min), a.Apply(r.max), nil
 }
 
 type scan struct{ min, max, mean, std float64 }

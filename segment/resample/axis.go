@@ -10,6 +10,7 @@ import (
 	"math"
 
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/volume"
 )
 
@@ -68,17 +69,16 @@ func position(j, in, out int) float64 {
 
 // cubicTable returns for every output voxel the first of its four spline
 // coefficients (from -2 on: the signal continues beyond its ends) and their weights,
-// the cubic B-spline's values.
+// the cubic B-spline's values times kernel.Gain.
 func cubicTable(in, out int) (start []int32, weights []float32) {
 	start, weights = make([]int32, out), make([]float32, 0, 4*out)
 	for j := range out {
 		c := position(j, in, out)
 		f := math.Floor(c)
 		t := c - f
-		u := 1 - t
+		u, gain := 1-t, kernel.Gain/6
 		start[j] = int32(f) - 1
-		weights = append(weights,
-			float32(u*u*u/6), float32((4-6*t*t+3*t*t*t)/6), float32((4-6*u*u+3*u*u*u)/6), float32(t*t*t/6))
+		weights = append(weights, float32(gain*u*u*u), float32(gain*(4-6*t*t+3*t*t*t)), float32(gain*(4-6*u*u+3*u*u*u)), float32(gain*t*t*t))
 	}
 	return start, weights
 }

@@ -2,6 +2,7 @@ package resample
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"testing"
 	"time"
@@ -55,9 +56,28 @@ func counts() []int {
 	return []int{1}
 }
 
+// cubicLimit returns how many seconds a core takes for the multiply-adds of cubic splines at
+// least. A value of an axis that goes in takes two, one of either recursion, each of which
+// waits for the one before, kernel.Lanes values side by side; one that comes out takes four at
+// the core's peak. NaN where peak doesn't know the processor.
+func cubicLimit(p *plan) float64 {
+	shape, in, out := p.in, 0, 0
+	for _, axis := range []int{1, 2, 0} {
+		if p.pass[axis].order == 3 {
+			in += shape[0] * shape[1] * shape[2]
+			shape[axis] = p.out[axis]
+			out += shape[0] * shape[1] * shape[2]
+		}
+	}
+	if peak.GFLOPs() == 0 {
+		return math.NaN()
+	}
+	return 2*float64(in)/kernel.Lanes*peak.Chain()*1e-9 + 4*2*float64(out)/peak.GFLOPs()*1e-9
+}
+
 // A CT of 168x512x512 (int16) goes to a network's grid of 84x320x320, as a whole, or slice
 // by slice and then to the nearest. Traffic is the image, read once, and the grid, written
-// once.
+// once. %limit is what part cubicLimit is of the time.
 func BenchmarkImageResampling(b *testing.B) {
 	in := [3]int{168, 512, 512}
 	data := buffer[int16](b, in[0]*in[1]*in[2])
@@ -74,7 +94,11 @@ func BenchmarkImageResampling(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			dst := buffer[float32](b, out[0]*out[1]*out[2])
+			p, err := cubic.plan(in, out, c.from, c.to)
+			if err != nil {
+				b.Fatal(err)
+			}
+			dst, limit := buffer[float32](b, out[0]*out[1]*out[2]), cubicLimit(p)
 			for _, threads := range counts() {
 				b.Run(fmt.Sprint(threads), func(b *testing.B) {
 					before := copyRate(b, threads)
@@ -85,6 +109,7 @@ func BenchmarkImageResampling(b *testing.B) {
 						}
 					}
 					report(b, float64(2*len(data)+4*len(dst)), before, copyRate(b, threads))
+					b.ReportMetric(100*limit/float64(threads)*float64(b.N)/b.Elapsed().Seconds(), "%limit")
 				})
 			}
 		})

@@ -17,8 +17,7 @@ func (m Method) StreamMemory(in, out [3]int, from, to [3]float64, rows, threads 
 	if !p.streams() {
 		return float*voxels(out) + p.runMemory(threads), nil
 	}
-	lines := threads * streamBlock * out[2]
-	return float*int64(p.deepest()*rows*out[2]+lines) + p.sliceMemory(rows, threads), nil
+	return p.streamMemory(rows, threads), nil
 }
 
 // LabelsMemory returns the bytes that a Labels with these arguments holds at most for
@@ -66,26 +65,39 @@ func (m Method) SegMemory(in, out [3]int, from, to [3]float64, threads int) (int
 	return memory + most*(1+float+float+2) + p.runMemory(max(1, threads)), nil
 }
 
-// runMemory returns the bytes that run takes.
+// runMemory returns the bytes that run takes, and the Go heap of the last one, which may not
+// have been collected.
 func (p *plan) runMemory(threads int) int64 {
-	axis, turned := max(p.separate, 0), int64(0)
 	if p.separate > 0 {
-		turned = voxels(p.out)
+		turned, _, _ := p.upright()
+		return float*voxels(p.out) + turned.runMemory(threads)
 	}
-	stack := voxels(p.out) / int64(p.out[axis]) * int64(p.in[axis])
-	if p.in[axis] == p.out[axis] {
-		stack = 0
-	}
-	return float*(turned+stack) + p.sliceMemory(p.out[1], threads)
+	return p.streamMemory(p.out[1], threads) + int64(threads)*p.workerMemory()
 }
 
-// sliceMemory returns the bytes of the scratch that slices uses, on the Go heap, for so
-// many rows of output: that of one call, and of the last one, which may not have been
-// collected.
-func (p *plan) sliceMemory(rows, threads int) int64 {
-	slice := max(p.in[1], rows) * max(p.in[2], p.out[2])
-	line := (max(p.in[1], p.in[2]) + 2*splinePad) * kernel.Lanes * 2 // of float64
-	return 2 * float * int64(threads*(2*slice+line))
+// streamMemory returns the bytes that stream's Stream takes for so many rows.
+func (p *plan) streamMemory(rows, threads int) int64 {
+	row := p.depth() * p.out[2]
+	if p.pass[0].order == 3 {
+		row += kernel.StateSize(p.out[2])
+	}
+	return float*int64(rows)*int64(row) + int64(threads)*p.workerMemory()
+}
+
+// workerMemory returns the bytes of one worker's scratch, streamScratch and the larger one of
+// sliceScratch's two kinds, on the Go heap.
+func (p *plan) workerMemory() int64 {
+	slice, filter := 0, 0
+	for _, s := range []slicer{{across: p.pass[1], along: p.pass[2]}, {across: p.pass[2], along: p.pass[1]}} {
+		n, m, group := s.across.in, s.along.in, s.group()
+		slice = max(slice, n*m+(group+kernel.Slack)*s.stride()+(m+s.along.out)*group)
+	}
+	for _, z := range p.pass {
+		if z.order > 1 { // of float64, or states, which are smaller
+			filter += 2 * (max(z.in, z.out) + 2*splinePad) * kernel.Lanes
+		}
+	}
+	return float * int64(slice+filter+p.block()*p.out[2])
 }
 
 func voxels(shape [3]int) int64 { return int64(shape[0]) * int64(shape[1]) * int64(shape[2]) }

@@ -61,9 +61,9 @@ func bspline(order int, t float64) float64 {
 	return ((t+half)*bspline(order-1, t+0.5) + (half-t)*bspline(order-1, t-0.5)) / float64(order)
 }
 
-// spline does what kernel.Cubic does, for the orders 2, 4 and 5. c is scratch of
-// (p.in + 2*splinePad) * kernel.Lanes elements.
-func (p *pass) spline(dst []float32, dstStride int, src []float32, srcStride, lanes int, c []float64) {
+// spline interpolates all output rows, of the orders 2, 4 and 5. c is scratch of
+// (p.in + 2*splinePad) * kernel.Lanes elements. It writes output rows from a to before b.
+func (p *pass) spline(dst []float32, dstStride int, src []float32, srcStride, lanes, a, b int, c []float64) {
 	const block = kernel.Lanes
 	n, taps, gain := p.in+2*splinePad, p.order+1, 1.0
 	for _, z := range splinePoles[p.order] {
@@ -80,7 +80,7 @@ func (p *pass) spline(dst []float32, dstStride int, src []float32, srcStride, la
 		for _, z := range splinePoles[p.order] {
 			splineFilter(c, n, width, z)
 		}
-		for j := range p.out {
+		for j := a; j < b; j++ {
 			var sum [block]float64
 			w := p.taps[j*taps : (j+1)*taps]
 			for k := range w {
@@ -89,7 +89,7 @@ func (p *pass) spline(dst []float32, dstStride int, src []float32, srcStride, la
 					sum[l] += w[k] * v
 				}
 			}
-			for l, d := 0, dst[j*dstStride+first:][:width]; l < width; l++ {
+			for l, d := 0, dst[(j-a)*dstStride+first:][:width]; l < width; l++ {
 				d[l] = float32(sum[l])
 			}
 		}

@@ -22,6 +22,7 @@ var stripGrids = []struct {
 	{[3]int{12, 20, 11}, [3]int{36, 40, 11}, [3]float64{3, 2, 1}, [3]float64{1, 1, 1}},
 	{[3]int{9, 13, 7}, [3]int{9, 13, 5}, [3]float64{1, 1, 1}, [3]float64{1, 1, 1.4}},
 	{[3]int{9, 13, 7}, [3]int{9, 13, 7}, [3]float64{1, 1, 1}, [3]float64{1, 1, 1}},
+	{[3]int{40, 200, 20}, [3]int{24, 90, 70}, [3]float64{3, 1, 3}, [3]float64{5, 2.2, 0.85}}, // windows smaller than groups
 	{[3]int{5, 1, 7}, [3]int{5, 3, 7}, [3]float64{1, 3, 1}, [3]float64{1, 1, 1}},
 	{[3]int{10, 30, 7}, [3]int{5, 60, 7}, [3]float64{1, 8, 1}, [3]float64{2, 4, 1}}, // apart: the middle axis
 }
@@ -45,34 +46,36 @@ func TestStreamOfRows(t *testing.T) {
 			for i := range data {
 				data[i] = int16(r.IntN(2000) - 1000)
 			}
-			src := Source{Data: cmem.Bytes(data), DType: volume.Int16, Affine: kernel.Affine{Lo: -900, Hi: 900, Sub: 10, Div: 300},
-				View: volume.View{Shape: c.in, Stride: [3]int{c.in[1] * c.in[2], c.in[2], 1}}}
-			s, err := m.Stream(c.out, src, c.from, c.to, -2, 2, 2)
-			require.NoError(t, err)
-			planes := func(rows int) [][]float32 {
-				list := make([][]float32, c.out[0])
-				for i := range list {
-					list[i] = make([]float32, rows*c.out[2])
-				}
-				return list
-			}
-			whole := planes(c.out[1])
-			require.NoError(t, s.Next(t.Context(), whole))
-			for from := 0; from < c.out[1]; from += 1 + c.out[1]/9 {
-				for to := from + 1; to <= c.out[1]; to++ {
-					got := planes(to - from)
-					s.Rows(from, to)
-					require.NoError(t, s.Next(t.Context(), got[:2]))
-					require.NoError(t, s.Next(t.Context(), got[2:]))
-					for z, plane := range got {
-						require.Equal(t, whole[z][from*c.out[2]:to*c.out[2]], plane, "%+v: %v to %v, rows %d to %d of plane %d", m, c.in, c.out, from, to, z)
+			for _, stride := range [][3]int{{c.in[1] * c.in[2], c.in[2], 1}, {c.in[1] * c.in[2], 1, c.in[1]}} { // upright, on the side
+				src := Source{Data: cmem.Bytes(data), DType: volume.Int16, Affine: kernel.Affine{Lo: -900, Hi: 900, Sub: 10, Div: 300},
+					View: volume.View{Shape: c.in, Stride: stride}}
+				s, err := m.Stream(c.out, src, c.from, c.to, -2, 2, 2)
+				require.NoError(t, err)
+				planes := func(rows int) [][]float32 {
+					list := make([][]float32, c.out[0])
+					for i := range list {
+						list[i] = make([]float32, rows*c.out[2])
 					}
-					most, err := m.StreamMemory(c.in, c.out, c.from, c.to, to-from, 2)
-					require.NoError(t, err)
-					require.LessOrEqual(t, cmem.Live(), most)
+					return list
 				}
+				whole := planes(c.out[1])
+				require.NoError(t, s.Next(t.Context(), whole))
+				for from := 0; from < c.out[1]; from += 1 + c.out[1]/9 {
+					for to := from + 1; to <= c.out[1]; to += 1 + c.out[1]/30 {
+						got := planes(to - from)
+						s.Rows(from, to)
+						require.NoError(t, s.Next(t.Context(), got[:2]))
+						require.NoError(t, s.Next(t.Context(), got[2:]))
+						for z, plane := range got {
+							require.Equal(t, whole[z][from*c.out[2]:to*c.out[2]], plane, "%+v: %v to %v, rows %d to %d of plane %d", m, c.in, c.out, from, to, z)
+						}
+						most, err := m.StreamMemory(c.in, c.out, c.from, c.to, to-from, 2)
+						require.NoError(t, err)
+						require.LessOrEqual(t, cmem.Live(), most)
+					}
+				}
+				s.Close()
 			}
-			s.Close()
 		}
 	}
 	assert.Zero(t, cmem.Live())

@@ -10,9 +10,10 @@ Research software, not a medical device.
             sitk.GetArrayViewFromImage(ct), ct.GetSpacing(), ct.GetOrigin(), ct.GetDirection()
         )
 
-Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net results folder, devices tells
-what this machine can run on. Every failure of the library is a flare.Error; each kind of
-failure has a class of its own. Nothing is printed; set_log tells more.
+Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net
+results folder, evaluate compares labels with a reference, devices tells what this machine can
+run on. Every failure of the library is a flare.Error; each kind of failure has a class of its
+own. Nothing is printed; set_log tells more.
 
 The library libflare is loaded at first use; load says from where.
 """
@@ -45,6 +46,7 @@ from ._errors import (
     UnsupportedError,
     VersionError,
 )
+from ._evaluate import evaluate, evaluate_file
 from ._model import Model
 from ._trainer import Trainer
 
@@ -72,6 +74,8 @@ __all__ = [
     "VersionError",
     "convert",
     "devices",
+    "evaluate",
+    "evaluate_file",
     "load",
     "set_log",
     "version",

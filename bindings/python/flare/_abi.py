@@ -95,6 +95,21 @@ class SegmentOptions(_Sized):
     ]
 
 
+class EvaluateOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("rules", c_char_p),
+        ("labels_path", c_char_p),
+        ("tolerance_mm", c_double),
+        ("resample", c_int32),
+        ("threads", c_int32),
+        ("csv_path", c_char_p),
+        ("html_path", c_char_p),
+        ("progress", ProgressFn),
+        ("progress_user", c_void_p),
+    ]
+
+
 class ConvertOptions(_Sized):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -226,6 +241,15 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flare_segment_file": (c_int32, [c_void_p, c_char_p, c_char_p, POINTER(SegmentOptions)]),
     "flare_cancel": (c_int32, [c_void_p]),
     "flare_model_stats": (c_int32, [POINTER(c_void_p), c_void_p]),
+    "flare_evaluate_options_init": (None, [POINTER(EvaluateOptions), c_size_t]),
+    "flare_evaluate": (
+        c_int32,
+        [POINTER(c_void_p), POINTER(Volume), POINTER(Volume), POINTER(EvaluateOptions)],
+    ),
+    "flare_evaluate_file": (
+        c_int32,
+        [POINTER(c_void_p), c_char_p, c_char_p, POINTER(EvaluateOptions)],
+    ),
     "flare_convert_options_init": (None, [POINTER(ConvertOptions), c_size_t]),
     "flare_convert": (c_int32, [c_char_p, POINTER(ConvertOptions)]),
     "flare_trainer_options_init": (None, [POINTER(TrainerOptions), c_size_t]),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Error(RuntimeError):
     """Any failure of libflare. The message says what was found, where, and what to do."""
 
     status: int = -1
     """The flare_status of include/flare.h."""
+
+    report: dict[str, Any] | None = None
+    """Of evaluate_file, where other cases were scored: what it would have returned."""
 
 
 class InternalError(Error):

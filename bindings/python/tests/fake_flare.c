@@ -35,6 +35,7 @@ void        flare_free(void *memory) { free(memory); }
 void flare_open_options_init(flare_open_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 void flare_volume_init(flare_volume *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 void flare_segment_options_init(flare_segment_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+void flare_evaluate_options_init(flare_evaluate_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 void flare_convert_options_init(flare_convert_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 
 static flare_log_fn log_fn;
@@ -273,6 +274,32 @@ void flare_trainer_options_init(flare_trainer_options *o, size_t n) { memset(o, 
 void flare_batch_init(flare_batch *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 void flare_trainer_result_init(flare_trainer_result *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 void flare_trainer_run_options_init(flare_trainer_run_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+flare_status flare_evaluate(char **out, const flare_volume *p, const flare_volume *r,
+                            const flare_evaluate_options *o)
+{
+    char text[500];
+    snprintf(text, sizeof text, "{\"dsc\": 1, \"sizes\": [%d, %d], \"dtypes\": [%d, %d], \"rules\": \"%s\", "
+             "\"tolerance\": %g, \"threads\": %d}", (int)p->size[0], (int)r->size[2], (int)p->dtype, (int)r->dtype,
+             o->rules, o->tolerance_mm, (int)o->threads);
+    *out = strdup(text);
+    return FLARE_OK;
+}
+
+/* Calls progress four times; a prediction called "broken" is one that fails beside others. */
+flare_status flare_evaluate_file(char **out, const char *prediction, const char *reference,
+                                 const flare_evaluate_options *o)
+{
+    char text[500];
+    *out = NULL;
+    for (int i = 0; i < 4; i++)
+        if (o->progress && o->progress(i / 4.0, "evaluate", o->progress_user))
+            return fail(FLARE_ERR_CANCELLED, "cancelled");
+    snprintf(text, sizeof text, "{\"files\": [\"%s\", \"%s\"], \"labels\": \"%s\", \"resample\": %d, \"csv\": \"%s\", "
+             "\"html\": \"%s\"}", prediction, reference, o->labels_path ? o->labels_path : "", (int)o->resample,
+             o->csv_path ? o->csv_path : "", o->html_path ? o->html_path : "");
+    *out = strdup(text);
+    return strcmp(prediction, "broken") == 0 ? fail(FLARE_ERR_FORMAT, "1 of 2 cases") : FLARE_OK;
+}
 
 flare_status flare_convert(const char *out_path, const flare_convert_options *o)
 {

@@ -17,7 +17,11 @@ static void *cmem_alloc(size_t n) {
 	if (n < mapped)
 		return posix_memalign(&p, 64, n) == 0 ? p : NULL;
 	p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return p == MAP_FAILED ? NULL : p;
+	if (p == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
+	madvise(p, n, MADV_HUGEPAGE); // a fault every 2 MB instead of every 4 KB, where the system allows
+#endif
+	return p;
 }
 
 static void cmem_free(void *p, size_t n) {

@@ -1,13 +1,54 @@
-/* Loops over images: reading, statistics, cubic splines. */
+/* Loops over images: transposing, reading, statistics. */
 
-/* A vector of four floats anywhere in an array, and one made of elements of two. */
-typedef float SET(four) __attribute__((vector_size(16), aligned(4), may_alias));
+/* A vector made of elements of two, by their numbers: those of b follow those of a. */
 #ifdef __clang__
 #define OF_TWO(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
-typedef int32_t SET(places) __attribute__((vector_size(16)));
+typedef int32_t SET(places) __attribute__((vector_size(VECTOR)));
 #define OF_TWO(a, b, ...) __builtin_shuffle(a, b, (SET(places)){__VA_ARGS__})
 #endif
+/* Quarter q of a vector, four floats; of two vectors alternating floats, or pairs of them. */
+#define QUARTER(q) 4 * (q), 4 * (q) + 1, 4 * (q) + 2, 4 * (q) + 3
+#define ZIP(q, i) 4 * (q) + (i), 4 * (q) + (i) + FLOATS, 4 * (q) + (i) + 1, 4 * (q) + (i) + 1 + FLOATS
+#define JOIN(q, i) 4 * (q) + (i), 4 * (q) + (i) + 1, 4 * (q) + (i) + FLOATS, 4 * (q) + (i) + 1 + FLOATS
+#if FLOATS == 4
+#define QUARTERS(WHICH, i) WHICH(0, i)
+#elif FLOATS == 8
+#define QUARTERS(WHICH, i) WHICH(0, i), WHICH(1, i)
+#define EVEN(a, b) OF_TWO(a, b, QUARTER(0), QUARTER(2))
+#define ODD(a, b) OF_TWO(a, b, QUARTER(1), QUARTER(3))
+#else
+#define QUARTERS(WHICH, i) WHICH(0, i), WHICH(1, i), WHICH(2, i), WHICH(3, i)
+#define EVEN(a, b) OF_TWO(a, b, QUARTER(0), QUARTER(2), QUARTER(4), QUARTER(6))
+#define ODD(a, b) OF_TWO(a, b, QUARTER(1), QUARTER(3), QUARTER(5), QUARTER(7))
+#endif
+#define ZIPPED(a, b, i) OF_TWO(a, b, QUARTERS(ZIP, i))
+#define JOINED(a, b, i) OF_TWO(a, b, QUARTERS(JOIN, i))
+
+/* t = the transpose of a square of vectors: first squares of 4 x 4 in their quarters, then
+ * these as wholes. */
+static inline __attribute__((always_inline)) void SET(transposed)(SET(floats) *t, const float *src, int64_t stride) {
+    SET(floats) s[FLOATS]; /* s[4*r+k], quarter q: column 4*q+k of rows 4*r to 4*r+3 */
+#pragma GCC unroll 4
+    for (int r = 0; r < FLOATS; r += 4) {
+        const SET(floats) a = *(const SET(floats) *)(src + r * stride), b = *(const SET(floats) *)(src + (r + 1) * stride);
+        const SET(floats) c = *(const SET(floats) *)(src + (r + 2) * stride), d = *(const SET(floats) *)(src + (r + 3) * stride);
+        const SET(floats) ab = ZIPPED(a, b, 0), cd = ZIPPED(c, d, 0), ab2 = ZIPPED(a, b, 2), cd2 = ZIPPED(c, d, 2);
+        s[r] = JOINED(ab, cd, 0), s[r + 1] = JOINED(ab, cd, 2), s[r + 2] = JOINED(ab2, cd2, 0), s[r + 3] = JOINED(ab2, cd2, 2);
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+#if FLOATS == 4
+        t[k] = s[k];
+#elif FLOATS == 8
+        t[k] = EVEN(s[k], s[4 + k]), t[4 + k] = ODD(s[k], s[4 + k]);
+#else
+        const SET(floats) e = EVEN(s[k], s[4 + k]), e2 = EVEN(s[8 + k], s[12 + k]);
+        const SET(floats) o = ODD(s[k], s[4 + k]), o2 = ODD(s[8 + k], s[12 + k]);
+        t[k] = EVEN(e, e2), t[8 + k] = ODD(e, e2), t[4 + k] = EVEN(o, o2), t[12 + k] = ODD(o, o2);
+#endif
+    }
+}
 
 /* dst (n1 x n0) = transpose of src (n0 x n1), n0 and n1 up to 16. */
 static inline void SET(transpose_block)(float *restrict dst, int64_t dst_stride, const float *restrict src,
@@ -17,20 +58,32 @@ static inline void SET(transpose_block)(float *restrict dst, int64_t dst_stride,
             for (int64_t i = 0; i < n0; i++) dst[j * dst_stride + i] = src[i * src_stride + j];
         return;
     }
-#define ROW(p, stride, k) (*(SET(four) *)((p) + (k) * (stride)))
-    for (int64_t j = 0; j < 16; j += 4)
-        for (int64_t i = 0; i < 16; i += 4) {
-            const float *s = src + i * src_stride + j;
-            float *d = dst + j * dst_stride + i;
-            SET(four) a = ROW(s, src_stride, 0), b = ROW(s, src_stride, 1), c = ROW(s, src_stride, 2), e = ROW(s, src_stride, 3);
-            SET(four) ab = OF_TWO(a, b, 0, 4, 1, 5), ce = OF_TWO(c, e, 0, 4, 1, 5);
-            ROW(d, dst_stride, 0) = OF_TWO(ab, ce, 0, 1, 4, 5), ROW(d, dst_stride, 1) = OF_TWO(ab, ce, 2, 3, 6, 7);
-            ab = OF_TWO(a, b, 2, 6, 3, 7), ce = OF_TWO(c, e, 2, 6, 3, 7);
-            ROW(d, dst_stride, 2) = OF_TWO(ab, ce, 0, 1, 4, 5), ROW(d, dst_stride, 3) = OF_TWO(ab, ce, 2, 3, 6, 7);
+    for (int64_t j = 0; j < 16; j += FLOATS)
+        for (int64_t i = 0; i < 16; i += FLOATS) {
+            SET(floats) t[FLOATS];
+            SET(transposed)(t, src + i * src_stride + j, src_stride);
+#pragma GCC unroll 16
+            for (int64_t k = 0; k < FLOATS; k++) *(SET(floats) *)(dst + (j + k) * dst_stride + i) = t[k];
         }
-#undef ROW
 }
 #undef OF_TWO
+#undef QUARTER
+#undef QUARTERS
+#undef ZIP
+#undef JOIN
+#undef ZIPPED
+#undef JOINED
+#undef EVEN
+#undef ODD
+
+static void SET(transpose)(float *restrict dst, int64_t dst_stride, const float *restrict src, int64_t src_stride,
+                           int64_t n0, int64_t n1) {
+    /* A block is a cache line wide; down the columns, as whole lines are written then. */
+    for (int64_t j = 0; j < n1; j += 16)
+        for (int64_t i = 0; i < n0; i += 16)
+            SET(transpose_block)(dst + j * dst_stride + i, dst_stride, src + i * src_stride + j, src_stride,
+                                 n0 - i < 16 ? n0 - i : 16, n1 - j < 16 ? n1 - j : 16);
+}
 
 /* n voxels that lie stride apart, a constant where the compiler is to vectorise it. */
 #define LOAD_ROW(d, s, stride, n)               \
@@ -203,78 +256,25 @@ static void SET(extremes)(const float *restrict x, int64_t n, float *least, floa
     }
 }
 
-static void SET(clip)(float *restrict x, int64_t n, float lo, float hi) {
-    for (int64_t i = 0; i < n; i++) {
-        float v = x[i] < lo ? lo : x[i];
-        x[i] = v > hi ? hi : v;
-    }
-}
-
-/* Prefilter after Unser, Aldroubi, Eden, "B-spline signal processing", IEEE TSP 1993: one
- * causal and one anticausal pass with the pole z = sqrt(3)-2; its gain of 6 is left to the
- * weights. The ends are those of a signal continued by its first and last value for ever,
- * in closed form; scipy.ndimage pads 12 values and reflects (mode "nearest"), which agrees
- * to 1e-14. c has 3 rows more on each side, for the support of positions just outside the
- * grid. The causal pass stores -z times its result, so that the step of either pass is one
- * multiply-add: the passes take as long as their steps wait for each other. */
-static inline __attribute__((always_inline)) void SET(cubic_block)(
-    float *restrict dst, int64_t dst_stride, const float *restrict src, int64_t src_stride, int64_t n_in, int64_t n_out,
-    const int32_t *restrict start, const float *restrict weights, int64_t lanes, float *restrict scratch) {
-    const float z = -0.26794919243112270647f, edge = 1 - z;
-    float *c = scratch + 3 * KERNEL_LANES;
-    float state[KERNEL_LANES], left[KERNEL_LANES];
-    for (int64_t l = 0; l < lanes; l++) state[l] = left[l] = src[l] / edge;
-    for (int64_t i = 0; i < n_in; i++) {
-        const float *s = src + i * src_stride;
-        float *d = c + i * KERNEL_LANES;
-        for (int64_t l = 0; l < lanes; l++) {
-            state[l] = s[l] + z * state[l];
-            d[l] = -z * state[l];
+static void SET(clip)(float *restrict x, int64_t stride, int64_t n0, int64_t n1, float lo, float hi) {
+    for (int64_t i = 0; i < n0; i++)
+        for (int64_t j = 0; j < n1; j++) {
+            float v = x[i * stride + j] < lo ? lo : x[i * stride + j];
+            x[i * stride + j] = v > hi ? hi : v;
         }
-    }
-    /* From the last row on the causal pass tends to a = s/(1-z) as a + z^k*b. */
-    const float *last = src + (n_in - 1) * src_stride;
-    float *end = c + (n_in - 1) * KERNEL_LANES;
-    for (int64_t l = 0; l < lanes; l++) {
-        float a = last[l] / edge, b = state[l] - a;
-        float fixed = -z * a / edge, decay = -z * b / (1 - z * z);
-        end[3 * KERNEL_LANES + l] = fixed + z * z * z * decay;
-        end[2 * KERNEL_LANES + l] = fixed + z * z * decay;
-        end[1 * KERNEL_LANES + l] = fixed + z * decay;
-        end[l] = state[l] = fixed + decay;
-    }
-    for (int64_t i = n_in - 2; i >= 0; i--) {
-        float *d = c + i * KERNEL_LANES;
-        for (int64_t l = 0; l < lanes; l++) d[l] = state[l] = d[l] + z * state[l];
-    }
-    for (int64_t i = -1; i >= -3; i--) {
-        float *d = c + i * KERNEL_LANES;
-        for (int64_t l = 0; l < lanes; l++) d[l] = state[l] = z * (state[l] - left[l]);
-    }
+}
+
+static void SET(linear)(float *restrict dst, int64_t dst_stride, const float *restrict src, int64_t src_stride,
+                        int64_t base, int64_t n_out, const int32_t *restrict start, const float *restrict weight,
+                        int64_t columns) {
     for (int64_t j = 0; j < n_out; j++) {
-        const float *p = c + (int64_t)start[j] * KERNEL_LANES, *w = weights + 4 * j;
-        float *d = dst + j * dst_stride, w0 = 6 * w[0], w1 = 6 * w[1], w2 = 6 * w[2], w3 = 6 * w[3];
-        for (int64_t l = 0; l < lanes; l++)
-            d[l] = w0 * p[l] + w1 * p[KERNEL_LANES + l] + w2 * p[2 * KERNEL_LANES + l] + w3 * p[3 * KERNEL_LANES + l];
+        const float *a = src + (start[j] - base) * src_stride, *b = a + src_stride, w = weight[j];
+        float *d = dst + j * dst_stride;
+        if (w == 0)
+            memcpy(d, a, columns * sizeof(float));
+        else
+            for (int64_t l = 0; l < columns; l++) d[l] = (1 - w) * a[l] + w * b[l];
     }
-}
-
-static void SET(cubic)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t n_in, int64_t n_out,
-                       const int32_t *start, const float *weights, int64_t lanes, float *scratch) {
-    while (lanes >= KERNEL_LANES) { /* a constant count: full vectors, no remainder loop */
-        SET(cubic_block)(dst, dst_stride, src, src_stride, n_in, n_out, start, weights, KERNEL_LANES, scratch);
-        dst += KERNEL_LANES, src += KERNEL_LANES, lanes -= KERNEL_LANES;
-    }
-    if (lanes > 0) SET(cubic_block)(dst, dst_stride, src, src_stride, n_in, n_out, start, weights, lanes, scratch);
-}
-
-static void SET(transpose)(float *restrict dst, int64_t dst_stride, const float *restrict src, int64_t src_stride,
-                           int64_t n0, int64_t n1) {
-    /* A block is a cache line wide; down the columns, as whole lines are written then. */
-    for (int64_t j = 0; j < n1; j += 16)
-        for (int64_t i = 0; i < n0; i += 16)
-            SET(transpose_block)(dst + j * dst_stride + i, dst_stride, src + i * src_stride + j, src_stride,
-                                 n0 - i < 16 ? n0 - i : 16, n1 - j < 16 ? n1 - j : 16);
 }
 
 #undef LOAD_AS

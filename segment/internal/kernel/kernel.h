@@ -7,8 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Columns are filtered this many at a time, so that a block stays in the first-level cache. */
-#define KERNEL_LANES 32
+/* Columns are filtered this many at a time: so many chains of multiply-adds hide their
+ * latency, and what is filtered of them stays in the first-level cache. */
+#define KERNEL_LANES 64
 
 typedef struct {
     double min, max, sum, sum2; /* of x - shift for the sums */
@@ -24,7 +25,14 @@ typedef struct {
 
 #define KERNEL_UNSURE 0xffff
 
-/* sample reads and writes up to so many elements past the end of a row. */
+/* cubic reads so many rows from the start of a window's last output row on, ... */
+#define KERNEL_REACH 16
+
+/* ... and these are the most rows from the start of its first one on, and of its output rows. */
+#define KERNEL_ROWS 128
+#define KERNEL_OUTPUTS 64
+
+/* sample reads and writes up to so many elements past the end of a row, across reads them. */
 #define KERNEL_SLACK 16
 
 /* The most columns that product computes together. */
@@ -37,14 +45,29 @@ typedef struct {
                  int64_t n0, int64_t n1, float lo, float hi, float sub, float div);
     void (*scan)(scan_result *out, const void *src, int32_t dtype, int64_t offset, int64_t stride0, int64_t stride1,
                  int64_t n0, int64_t n1, double shift);
-    /* The smallest and the largest of n values, 1 at least; and clipping to such. */
+    /* The smallest and the largest of n values, 1 at least; and clipping n0 x n1 values to
+     * such. */
     void (*extremes)(const float *x, int64_t n, float *least, float *most);
-    void (*clip)(float *x, int64_t n, float lo, float hi);
-    /* Cubic B-spline along the rows of `lanes` columns, the signal continued by its end
-     * values: dst[j][l] = sum_k weights[4*j+k] * c[start[j]+k][l], c the spline coefficients
-     * of src. scratch: (n_in+6) x KERNEL_LANES floats. */
-    void (*cubic)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t n_in, int64_t n_out,
-                  const int32_t *start, const float *weights, int64_t lanes, float *scratch);
+    void (*clip)(float *x, int64_t stride, int64_t n0, int64_t n1, float lo, float hi);
+    /* dst[j] = (1-weight[j]) * src[start[j]-base] + weight[j] * src[start[j]-base+1], rows. */
+    void (*linear)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t base, int64_t n_out,
+                   const int32_t *start, const float *weight, int64_t columns);
+    /* Cubic B-spline along the first axis of an image of n rows, continued by its outermost
+     * rows: dst[j][l] = sum_k weights[4*j+k] * c[start[j]+k][l], c the spline coefficients of
+     * the voxels clipped to [lo, hi], less sub, divided by CUBIC_GAIN. Voxel l of row base is
+     * element offset of src. Output rows from to before to of n_out are written to dst. state,
+     * columns rounded up to KERNEL_LANES floats, is carried from call to call where they follow
+     * on one another; the first one begins. start does not decrease. A window is window output
+     * rows, the first at a multiple of that. Read are the rows from start[from] on, all before
+     * if the call begins, to KERNEL_REACH behind the last start of the window. */
+    void (*cubic)(float *dst, int64_t dst_stride, const void *src, int32_t dtype, int64_t offset, int64_t src_stride,
+                  int64_t base, int64_t n, int64_t from, int64_t to, int64_t n_out, const int32_t *start,
+                  const float *weights, int64_t window, int64_t columns, float lo, float hi, float sub, float *state,
+                  int32_t begins);
+    /* The same within the rows of an array of floats, which begin there: dst (rows x n_out) of
+     * src (rows x n). Up to KERNEL_SLACK rows, and floats of a row, more are read. */
+    void (*across)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t rows, int64_t n,
+                   int64_t n_out, const int32_t *start, const float *weights, int64_t window);
     /* dst (n1 x n0) = transpose of src (n0 x n1), both with row strides. */
     void (*transpose)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t n0, int64_t n1);
     /* dst[y][x] += weight * wy[y] * wx[x] * src[y][x]; a negative src_stride and reverse_x

@@ -75,25 +75,130 @@ func splineReference(line []float32, start int32, w []float32) float32 {
 	return float32(sum)
 }
 
-func TestCubic(t *testing.T) {
-	eachSet(t, func(t *testing.T) {
-		for _, c := range []struct{ in, out, lanes int }{{1, 3, 5}, {2, 5, 32}, {7, 4, 33}, {40, 55, 70}, {19, 19, 1}} {
-			src := noise(c.in * (c.lanes + 3))
-			start, weights := make([]int32, c.out), noise(4*c.out)
-			for j := range start {
-				start[j] = int32(j*(c.in+1)/c.out) - 2 // from -2 to n-2, the whole range allowed
+// cubicCase returns an interpolation of in rows to out with any weights, and what it makes of
+// a column.
+func cubicCase(in, out, most int) (c *Cubic, of func(line []float32, j int) float32) {
+	weights, start := noise(4*out), make([]int32, out)
+	for j := range out {
+		start[j] = int32(j*(in+1)/out) - 2 // from -2 to n-2, the whole range allowed
+	}
+	c = NewCubic(in, start, weights, most).Divided(1 / Gain)
+	return c, func(line []float32, j int) float32 { return splineReference(line, c.Start[j], weights[4*j:4*j+4]) }
+}
+
+// Rows of every type, in as many calls as there are steps, each of which sees no more rows
+// than it may. However they are called for, and where they begin, they are the same.
+func TestCubicRows(t *testing.T) {
+	m := Affine{Lo: -1, Hi: 1.2, Sub: 0.3, Div: 1}
+	for _, s := range []struct{ in, out, columns, step, most, window, dtype int }{
+		{1, 3, 5, 3, 64, 64, 5}, {2, 5, 64, 1, 16, 16, 6}, {7, 4, 65, 2, 64, 64, 5}, {40, 55, 130, 20, 16, 16, 5},
+		{19, 19, 1, 19, 64, 64, 5}, {300, 200, 64, 64, 64, 64, 5}, {300, 200, 70, 200, 64, 64, 2}, {300, 100, 64, 10, 64, 32, 5},
+		{300, 2, 64, 1, 64, 1, 5}, {200, 2, 3, 2, 64, 64, 1}, {50, 300, 67, 100, 64, 64, 3}, {60, 60, 64, 7, 16, 16, 4},
+	} {
+		columns := s.columns + 3
+		values := noise(s.in * columns)
+		a := m
+		if s.dtype < 5 {
+			a = Affine{Lo: 10, Hi: 200, Sub: 50, Div: 1}
+			for i := range values {
+				values[i] = float32(i * 7919 % 251)
 			}
-			got := make([]float32, c.out*c.lanes)
-			Cubic(got, c.lanes, src, c.lanes+3, c.in, c.out, start, weights, c.lanes, make([]float32, (c.in+6)*Lanes))
-			for j := range c.out {
-				for l := range c.lanes {
-					line := make([]float32, c.in)
-					for i := range line {
-						line[i] = src[i*(c.lanes+3)+l]
-					}
-					want := splineReference(line, start[j], weights[4*j:4*j+4])
-					require.InDelta(t, want, got[j*c.lanes+l], 2e-5, "%v row %d lane %d", c, j, l)
+		}
+		if s.out == 55 {
+			a = Identity
+		}
+		cubic, of := cubicCase(s.in, s.out, s.most)
+		require.Equal(t, s.window, cubic.Window)
+		want := make([]float32, s.out*s.columns)
+		for l := range s.columns {
+			line := make([]float32, s.in)
+			for i := range line {
+				line[i] = min(max(values[i*columns+l], a.Lo), a.Hi) - a.Sub
+			}
+			for j := range s.out {
+				want[j*s.columns+l] = of(line, j)
+			}
+		}
+		scale := float32(2e-5)
+		if s.dtype < 5 {
+			scale *= 200
+		}
+		eachSet(t, func(t *testing.T) {
+			state := make([]float32, StateSize(s.columns))
+			rows := func(got []float32, from, to int, begins bool) {
+				first, end := cubic.Needs(from, to)
+				if begins {
+					first = 0
 				}
+				// The rows lie upside down between two of which NaN is made.
+				seen := make([]float32, (end-first+2)*columns)
+				for i := range seen {
+					seen[i] = float32(math.NaN())
+				}
+				for i := first; i < end; i++ {
+					copy(seen[(end-i)*columns:], values[i*columns:(i+1)*columns])
+				}
+				cubic.Rows(got, s.columns, Plane{Data: typed(seen, s.dtype), DType: int32(s.dtype), Offset: (end - first) * columns,
+					Stride: [2]int{-columns, 1}, Shape: [2]int{end - first, s.columns}}, first, a, from, to, state, begins)
+			}
+			whole, got := make([]float32, len(want)), make([]float32, len(want))
+			rows(whole, 0, s.out, true)
+			for i := range want {
+				require.InDelta(t, want[i], whole[i], float64(scale), "%v element %d", s, i)
+			}
+			for _, begin := range []int{0, s.out / 3, s.out - 1} {
+				for from := begin; from < s.out; from += s.step {
+					rows(got[from*s.columns:], from, min(from+s.step, s.out), from == begin)
+				}
+				require.Equal(t, whole[begin*s.columns:], got[begin*s.columns:], "%v from row %d", s, begin)
+			}
+		})
+	}
+}
+
+// typed returns values as voxels of a type.
+func typed(values []float32, dtype int) []byte {
+	switch dtype {
+	case 1:
+		return converted[uint8](values)
+	case 2:
+		return converted[int16](values)
+	case 3:
+		return converted[uint16](values)
+	case 4:
+		return converted[int32](values)
+	case 5:
+		return cmem.Bytes(values)
+	}
+	return converted[float64](values)
+}
+
+func converted[T uint8 | int16 | uint16 | int32 | float64](values []float32) []byte {
+	s := make([]T, len(values))
+	for i, v := range values {
+		s[i] = T(v)
+	}
+	return cmem.Bytes(s)
+}
+
+func TestCubicAcross(t *testing.T) {
+	eachSet(t, func(t *testing.T) {
+		for _, s := range []struct{ in, out, rows int }{{1, 3, 5}, {2, 5, 64}, {40, 55, 70}, {19, 19, 1}, {300, 200, 64}, {200, 2, 100}, {161, 161, 16}} {
+			stride := s.in + Slack
+			src := noise((s.rows + Slack) * stride)
+			for i := range src {
+				if i%stride >= s.in || i/stride >= s.rows {
+					src[i] = float32(math.NaN())
+				}
+			}
+			cubic, of := cubicCase(s.in, s.out, 64)
+			got := make([]float32, s.rows*(s.out+1))
+			cubic.Across(got, s.out+1, src, stride, s.rows)
+			for i := range s.rows {
+				for j := range s.out {
+					require.InDelta(t, of(src[i*stride:i*stride+s.in], j), got[i*(s.out+1)+j], 2e-5, "%v row %d element %d", s, i, j)
+				}
+				require.Zero(t, got[i*(s.out+1)+s.out])
 			}
 		}
 	})
@@ -177,7 +282,7 @@ func TestExtremesAndClip(t *testing.T) {
 				for i, v := range want {
 					want[i] = min(max(v, -0.5), 0.7)
 				}
-				Clip(s, -0.5, 0.7)
+				Clip(s, n, 1, n, -0.5, 0.7)
 				require.Equal(t, want, s)
 			}
 		}

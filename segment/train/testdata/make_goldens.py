@@ -6,7 +6,8 @@ Run in an environment with nnunetv2 2.8.1:
 
 cases.json describes small networks and losses, with the loss, its parts and the counts of
 hard decisions; NAME.npy holds the gradients by all parameters, computed in float64, in
-the order of the list in cases.json. curve.npy holds the losses of 50 steps of SGD in
+the order of the list in cases.json; BF16 is how far PyTorch's own gradients in bfloat16 are
+from those, relative to their norm. curve.npy holds the losses of 50 steps of SGD in
 float32. Parameters, images and targets are not stored: noise() makes them here and in
 golden_test.go.
 """
@@ -257,9 +258,21 @@ def gradients(name, c):
     c |= {"CE": float(ce.detach()), "Dice": float(dice.detach()), "Counts": counts_of(c, z.detach(), targets[0]),
           "Parameters": [{"Name": n, "Shape": list(p.shape), "Gradient": p.grad is not None} for n, p in parameters(net)]}
     flat = [p.grad.flatten() for _, p in parameters(net) if p.grad is not None]
-    np.save(HERE / f"{name}.npy", torch.cat(flat).numpy().astype(np.float32))
+    flat = torch.cat(flat)
+    np.save(HERE / f"{name}.npy", flat.numpy().astype(np.float32))
+    c["BF16"] = bfloat16(c, x, targets, flat)
     print(name, sum(p.numel() for p in net.parameters()), "parameters, loss", float((ce + dice).detach()))
     return c
+
+
+def bfloat16(c, x, targets, wanted):
+    """The relative distance of the gradients when PyTorch computes with autocast to bfloat16."""
+    net = network(c).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        ce, dice = forward(c, net, x.float(), targets)[1]
+    (ce + dice).backward()
+    flat = torch.cat([p.grad.flatten() for _, p in parameters(net) if p.grad is not None])
+    return float((flat - wanted).norm() / wanted.norm())
 
 
 def curve(c, steps=50, batches=5):

@@ -1,0 +1,144 @@
+"""Comparing label maps with references."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _abi, _arrays, _call
+from ._errors import ArgumentError, Error
+
+Vector = Sequence[float] | npt.NDArray[Any]
+Matrix = Sequence[float] | Sequence[Sequence[float]] | npt.NDArray[Any]
+
+
+def evaluate(
+    prediction: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    spacing: Vector,
+    *,
+    rules: str = "plain",
+    labels: _abi.Path | None = None,
+    tolerance_mm: float = 0.0,
+    threads: int = 0,
+) -> dict[str, Any]:
+    """Scores a label map of shape (z, y, x) against its reference on the same grid.
+
+    spacing        mm along x, y, z, as SimpleITK's GetSpacing() gives them: the reverse order of
+                   the arrays' axes
+    rules          "plain", or with their organs, tolerances and quirks "flare21", "flare22",
+                   "flare23"
+    labels         a dataset.json with the labels to score and their names; None: all but 0 that
+                   are found
+    tolerance_mm   distance within which surfaces agree for NSD; 0: 1 mm. labels and tolerance_mm
+                   are for "plain"
+    threads        bound on the threads; 0: one per core
+
+    Returns what `flare evaluate --json` writes (flare.h describes it): of the one case dsc, nsd,
+    assd_mm, hd_mm, hd95_mm, ravd and volume_ml of every label, and means; None where a score is
+    not defined.
+
+    >>> import flare, numpy
+    >>> labels = numpy.ones((4, 5, 6), "uint8")
+    >>> flare.evaluate(labels, labels, spacing=(0.7, 0.7, 2.0))["dsc"]
+    1
+    """
+    library = _abi.library()
+    maps = [_map(name, a) for name, a in (("prediction", prediction), ("reference", reference))]
+    if maps[0].shape != maps[1].shape:
+        raise ArgumentError(
+            f"prediction has shape {maps[0].shape}, reference {maps[1].shape}; "
+            "expected the same grid"
+        )
+    p, r = (_arrays.volume(m, spacing, (0.0, 0.0, 0.0), _arrays.IDENTITY) for m in maps)
+    options = _options(rules, labels, tolerance_mm, threads)
+    return _run(
+        lambda out: int(
+            library.flare_evaluate(out, ctypes.byref(p), ctypes.byref(r), ctypes.byref(options))
+        ),
+        lambda: None,
+        _call.Progress(None),
+    )
+
+
+def evaluate_file(
+    prediction: _abi.Path,
+    reference: _abi.Path,
+    *,
+    rules: str = "plain",
+    labels: _abi.Path | None = None,
+    tolerance_mm: float = 0.0,
+    resample: bool = False,
+    csv: _abi.Path | None = None,
+    html: _abi.Path | None = None,
+    threads: int = 0,
+    progress: _call.ProgressCallback | None = None,
+) -> dict[str, Any]:
+    """Scores a NIfTI file against another, or a folder of predictions against a folder of
+    references with the same names.
+
+    resample       bring predictions on another grid to the reference's (nearest voxel); they
+                   are refused otherwise
+    csv            file to write: a line for each case and label
+    html           file to write: a page with box plots and pictures of the worst cases
+    progress       called as progress(fraction, "evaluate") between cases; as in Model.segment
+
+    The rest is as in evaluate. Where cases of a folder fail, the others are scored all the same:
+    the exception that is raised then has the scores in its attribute report, whose "failed"
+    tells each case and why.
+    """
+    library = _abi.library()
+    source, target = _abi.c_path("prediction", prediction), _abi.c_path("reference", reference)
+    stop = threading.Event()  # there is no handle to cancel
+    callback = _call.Progress(
+        lambda fraction, phase: stop.is_set() or (progress and progress(fraction, phase))
+    )
+    options = _options(rules, labels, tolerance_mm, threads)
+    options.resample = bool(resample)
+    options.csv_path, options.html_path = _abi.c_path("csv", csv), _abi.c_path("html", html)
+    options.progress = callback.pointer
+    return _run(
+        lambda out: int(library.flare_evaluate_file(out, source, target, ctypes.byref(options))),
+        stop.set,
+        callback,
+    )
+
+
+def _map(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
+    voxels = _arrays.image(array)
+    if voxels.ndim != 3:
+        raise ArgumentError(f"{name} has shape {np.shape(array)}; expected (z, y, x)")
+    return voxels
+
+
+def _options(
+    rules: str, labels: _abi.Path | None, tolerance: float, threads: int
+) -> _abi.EvaluateOptions:
+    if not -(2**31) <= threads < 2**31:  # C would cut it
+        raise ArgumentError(f"threads is {threads}; expected 0 or a number of threads")
+    return _abi.EvaluateOptions(
+        rules=_abi.c_text("rules", rules),
+        labels_path=_abi.c_path("labels", labels),
+        tolerance_mm=tolerance,
+        threads=threads,
+    )
+
+
+def _run(
+    call: Callable[[Any], int], cancel: Callable[[], object], progress: _call.Progress
+) -> dict[str, Any]:
+    _call.refuse_in_callback()
+    answer = ctypes.c_void_p()
+    try:
+        _call.run(lambda: call(ctypes.byref(answer)), cancel, progress)
+    except Error as error:
+        if answer:
+            error.report = _abi.take_json(answer)
+        raise
+    result: dict[str, Any] = _abi.take_json(answer)
+    return result

@@ -1,0 +1,118 @@
+"""Evaluation: what reaches C, and the real library's scores against numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import write_nifti
+
+import flare
+
+SPACING = (0.5, 1.0, 2.0)
+
+
+def maps() -> tuple[Any, Any]:
+    random = np.random.default_rng(7)
+    reference = random.integers(0, 4, (3, 3, 4)).repeat(3, 0).repeat(3, 1).repeat(3, 2)
+    prediction = np.where(random.random(reference.shape) < 0.9, reference, 0)
+    return prediction.astype(np.uint8), reference.astype(np.int16)
+
+
+def test_arguments_reach_c(fake: object) -> None:
+    p, r = maps()
+    got = flare.evaluate(p, r, SPACING, rules="flare22", tolerance_mm=2.5, threads=3)
+    assert got == {
+        "dsc": 1, "sizes": [12, 9], "dtypes": [1, 2], "rules": "flare22", "tolerance": 2.5,
+        "threads": 3,
+    }  # fmt: skip
+    told: list[tuple[float, str]] = []
+    got = flare.evaluate_file(
+        "p", Path("r"), labels="l", resample=True, csv="c", html="h",
+        progress=lambda *call: told.append(call),
+    )  # fmt: skip
+    assert got == {"files": ["p", "r"], "labels": "l", "resample": 1, "csv": "c", "html": "h"}
+    assert told == [(i / 4, "evaluate") for i in range(4)]
+
+
+def test_failing_cases_leave_the_report_of_the_others(fake: object) -> None:
+    with pytest.raises(flare.FormatError, match="1 of 2 cases") as caught:
+        flare.evaluate_file("broken", "r")
+    assert caught.value.report is not None and caught.value.report["files"] == ["broken", "r"]
+
+
+def test_cancelling(fake: object) -> None:
+    with pytest.raises(flare.Cancelled):
+        flare.evaluate_file("p", "r", progress=lambda fraction, phase: fraction > 0.3)
+    with pytest.raises(ZeroDivisionError):
+        flare.evaluate_file("p", "r", progress=lambda fraction, phase: 1 / 0)
+
+
+def test_wrong_arguments(fake: object) -> None:
+    p, r = maps()
+    with pytest.raises(flare.ArgumentError, match="same grid"):
+        flare.evaluate(p[1:], r, SPACING)
+    with pytest.raises(flare.ArgumentError, match=r"expected \(z, y, x\)"):
+        flare.evaluate(p[None], r[None], SPACING)
+    with pytest.raises(flare.ArgumentError, match="threads"):
+        flare.evaluate(p, r, SPACING, threads=2**40)
+
+
+def test_scores(real: str) -> None:
+    p, r = maps()
+    report = flare.evaluate(p, r, SPACING)
+    scores = {s["label"]: s for s in report["cases"][0]["labels"]}
+    assert list(scores) == [1, 2, 3]
+    for label, s in scores.items():
+        both, sizes = ((p == label) & (r == label)).sum(), ((p == label).sum(), (r == label).sum())
+        assert s["dsc"] == pytest.approx(2 * both / sum(sizes), abs=1e-12)
+        assert s["volume_ml"] == pytest.approx(sizes[0] / 1000)
+        assert s["ravd"] == pytest.approx(abs(int(sizes[0]) - int(sizes[1])) / sizes[1])
+        assert 0 < s["nsd"] <= 1 and 0 < s["assd_mm"] < s["hd_mm"]
+    assert report["dsc"] == pytest.approx(np.mean([s["dsc"] for s in scores.values()]))
+    again = flare.evaluate(p, r.astype(np.float64), SPACING, threads=1)
+    assert again == report
+    with pytest.raises(flare.ArgumentError, match=r"voxel \(0, 0, 0\).*no label"):
+        flare.evaluate(p, r + 0.5, SPACING)
+    with pytest.raises(flare.ArgumentError, match="spacing along x is NaN"):
+        flare.evaluate(p, r, (float("nan"), 1, 1))
+
+
+def test_files(real: str, tmp_path: Path) -> None:
+    p, r = maps()
+    for folder in "pr":
+        (tmp_path / folder).mkdir()
+    for case in "ab":
+        write_nifti(tmp_path / "p" / f"{case}.nii.gz", p, SPACING, (0, 0, 0), np.eye(3))
+        write_nifti(tmp_path / "r" / f"{case}.nii.gz", r, SPACING, (0, 0, 0), np.eye(3))
+    html, csv = tmp_path / "report.html", tmp_path / "scores.csv"
+    report = flare.evaluate_file(tmp_path / "p", tmp_path / "r", html=html, csv=csv)
+    assert [c["name"] for c in report["cases"]] == ["a", "b"]
+    assert report["cases"][0]["labels"] == flare.evaluate(p, r, SPACING)["cases"][0]["labels"]
+    assert "<svg" in html.read_text() and len(csv.read_text().splitlines()) == 1 + 2 * 3
+
+    write_nifti(tmp_path / "p" / "b.nii.gz", p[1:], SPACING, (0, 0, 0), np.eye(3))
+    with pytest.raises(flare.ArgumentError, match="differ in size") as caught:
+        flare.evaluate_file(tmp_path / "p", tmp_path / "r")
+    assert caught.value.report is not None
+    assert [c["name"] for c in caught.value.report["cases"]] == ["a"]
+    assert list(caught.value.report["failed"]) == ["b"]
+    assert len(flare.evaluate_file(tmp_path / "p", tmp_path / "r", resample=True)["cases"]) == 2
+    with pytest.raises(flare.NotFoundError, match="no such file"):
+        flare.evaluate_file(tmp_path / "none", tmp_path / "r")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])
+def test_files_of_simpleitk(real: str, tmp_path: Path, dtype: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    p, r = maps()
+    for name, voxels in ("p", p.astype(dtype)), ("r", r):
+        image = sitk.GetImageFromArray(voxels)
+        image.SetSpacing(SPACING)
+        image.SetOrigin((-13.7, 20.1, 1000.3))
+        image.SetDirection((0, -1, 0, 1, 0, 0, 0, 0, 1))
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+    report = flare.evaluate_file(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz", tolerance_mm=0.5)
+    assert report["labels"] == flare.evaluate(p, r, SPACING, tolerance_mm=0.5)["labels"]

@@ -1,0 +1,109 @@
+package main
+
+// #include "callback.h"
+import "C"
+
+import (
+	"context"
+	"time"
+
+	"github.com/libflare/libflare/segment"
+	"github.com/libflare/libflare/segment/evaluate"
+	"github.com/libflare/libflare/segment/imageio"
+)
+
+//export flareGoEvaluate
+func flareGoEvaluate(text, out **C.char, prediction, reference *C.flare_volume, o *C.flare_evaluate_options) C.flare_status {
+	return edge(text, func() error {
+		options, err := evaluateOptions(o)
+		if err != nil {
+			return err
+		}
+		p, err := wrapImage(prediction)
+		if err != nil {
+			return segment.Errorf(segment.KindOf(err), "prediction: %w", err)
+		}
+		r, err := wrapImage(reference)
+		if err != nil {
+			return segment.Errorf(segment.KindOf(err), "reference: %w", err)
+		}
+		report, err := evaluate.Volumes(context.Background(), p, r, options)
+		if err != nil {
+			return err
+		}
+		return giveReport(context.Background(), out, report, o)
+	})
+}
+
+//export flareGoEvaluateFile
+func flareGoEvaluateFile(text, out **C.char, prediction, reference *C.char, o *C.flare_evaluate_options) C.flare_status {
+	return edge(text, func() error {
+		options, err := evaluateOptions(o)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		if o.progress != nil {
+			var last time.Time
+			options.Progress = func(done, cases int) {
+				if ctx.Err() != nil || done < cases && time.Since(last) < time.Second/20 {
+					return
+				}
+				last = time.Now()
+				if C.callEvaluateProgress(o, C.double(done)/C.double(cases), phaseText("evaluate")) != 0 {
+					cancel()
+				}
+			}
+		}
+		report, failed := evaluate.Files(ctx, C.GoString(prediction), C.GoString(reference), options)
+		if report == nil || len(report.Cases)+len(report.Failed) == 1 && failed != nil {
+			return failed
+		}
+		if err := giveReport(ctx, out, report, o); err != nil {
+			return err
+		}
+		return failed
+	})
+}
+
+func evaluateOptions(o *C.flare_evaluate_options) (evaluate.Options, error) {
+	options := evaluate.Options{Rules: evaluate.Rules(C.GoString(o.rules)), Tolerance: float64(o.tolerance_mm), Resample: o.resample != 0, Threads: int(o.threads)}
+	if o.threads < 0 {
+		return options, segment.Errorf(segment.ErrArgument, "threads is %d, must be 0 (one per core) or more", o.threads)
+	}
+	var err error
+	for _, path := range []*C.char{o.csv_path, o.html_path} {
+		if path != nil {
+			options.Outputs = append(options.Outputs, C.GoString(path))
+		}
+	}
+	if o.labels_path != nil {
+		options.Labels, err = evaluate.ReadLabels(C.GoString(o.labels_path))
+	}
+	return options, err
+}
+
+// giveReport writes the files that the options name, all or none, and puts the JSON into *out.
+func giveReport(ctx context.Context, out **C.char, r *evaluate.Report, o *C.flare_evaluate_options) error {
+	var files imageio.Batch
+	defer files.Discard()
+	if o.csv_path != nil {
+		if err := files.AddText(C.GoString(o.csv_path), r.CSV()); err != nil {
+			return err
+		}
+	}
+	if o.html_path != nil {
+		page, err := r.HTML(ctx)
+		if err == nil {
+			err = files.AddText(C.GoString(o.html_path), page)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := files.Commit(); err != nil {
+		return err
+	}
+	return cJSON(out, r)
+}

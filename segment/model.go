@@ -4,11 +4,16 @@ import (
 	"math"
 
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/volume"
 )
 
 // last returns the part whose logits become the model's labels.
 func (m *Model) last() *part { return m.parts[len(m.parts)-1] }
+
+// Dataset returns what the model was trained on: its channels and labels, ignored ones
+// included. It is not to be changed.
+func (m *Model) Dataset() *nnunet.Dataset { return m.last().dataset }
 
 // heads returns how many probabilities a voxel has; 0 where the model has none.
 func (m *Model) heads() int {

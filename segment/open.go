@@ -110,7 +110,7 @@ func (r *recipe) networks(model *onnx.Model) (*networks, error) {
 
 // cutHeads takes the last layers off all models, or off none.
 func (r *recipe) cutHeads(models []*onnx.Model) {
-	r.head, r.features = nil, r.heads
+	r.head, r.foldHeads, r.features = nil, nil, r.heads
 	channels := r.heads // of the last layer's input, known when one was cut
 	var weights, biases [][]float32
 	cut := slices.Clone(models)
@@ -127,6 +127,9 @@ func (r *recipe) cutHeads(models []*onnx.Model) {
 	copy(models, cut)
 	r.features = channels
 	width, share := channels*len(models), 1/float32(len(models))
+	for i := range models {
+		r.foldHeads = append(r.foldHeads, resample.Head{Weight: weights[i], Bias: biases[i]})
+	}
 	r.head = &resample.Head{Weight: make([]float32, r.heads*width), Bias: make([]float32, r.heads)}
 	for i := range models {
 		for h := range r.heads {

@@ -99,6 +99,9 @@ type Options struct {
 	Previous     *volume.Volume
 	PreviousFile string
 
+	// Agreement, unless nil, is filled with how the model's folds agree. Lists refuse it.
+	Agreement *Agreement
+
 	// Box, unless zero, bounds the work: only tiles that touch it run. Labels inside are
 	// those of the whole image, labels outside are 0.
 	Box Box

@@ -24,10 +24,11 @@ type recipe struct {
 	parameters    int64 // of one fold
 	folds         []string
 	mirrorAxes    []int
-	inputs        int            // channels of the network's input
-	heads         int            // channels of its output
-	features      int            // channels that are accumulated, of one fold; heads unless head is there
-	head          *resample.Head // nil, or what makes logits of all folds' features
+	inputs        int             // channels of the network's input
+	heads         int             // channels of its output
+	features      int             // channels that are accumulated, of one fold; heads unless head is there
+	head          *resample.Head  // nil, or what makes logits of all folds' features
+	foldHeads     []resample.Head // that make logits of each fold's features; nil unless head is there
 	preprocess    preprocess.Config
 	exportMethod  resample.Method    // resampling_fn_probabilities
 	regions       []uint16           // nil without regions

@@ -46,8 +46,19 @@ func (c *call) run(image, previous *volume.Volume, target resample.Target) error
 			return area.within(rows).wanted(grid.View, grid.Shape, p.reach())
 		}
 	}
+	if a := c.options.Agreement; a != nil {
+		t, err := newTally(p, grid.Shape, a.Voxels != nil)
+		if err != nil {
+			return err
+		}
+		defer t.free()
+		w.tally, w.task.Apart = t, true
+	}
 	if _, err := w.run(c); err != nil {
 		return err
+	}
+	if w.tally != nil {
+		w.tally.result(c.options.Agreement, grid, c.threads)
 	}
 	all, _ := w.task.Tiles()
 	c.skipped += all - w.needed

@@ -230,6 +230,9 @@ func (c *call) segment(image, labels, previous *volume.Volume, probabilities []f
 	if err := c.model.check(image, labels, previous, probabilities); err != nil {
 		return err
 	}
+	if err := c.model.checkAgreement(&c.options, image); err != nil {
+		return err
+	}
 	if c.model.list != nil {
 		return c.segmentList(image, labels, previous, probabilities)
 	}

@@ -25,6 +25,8 @@ type window struct {
 	target resample.Target
 	rows   [2]int // of the target's view (its middle axis), from before to: where labels are wanted
 
+	tally *tally // nil, or what compares the folds, which the task then accumulates apart
+
 	needed int // tiles, without strips; set by plan
 
 	// wanted returns Task.Wanted of labels in some rows; nil: all tiles are wanted.
@@ -80,6 +82,10 @@ func (w *window) strip(c *call, s strip) error {
 	}
 	defer export.Close()
 	w.task.Plane = func(z int, fill func([]float32, int, int) error) error { return export.Plane(z, fill) }
+	if w.tally != nil {
+		w.tally.strip(s.low)
+		w.task.Plane = func(z int, fill func([]float32, int, int) error) error { return export.Plane(z, w.tally.fill(z, fill)) }
+	}
 	return w.task.Run(c.ctx)
 }
 
@@ -166,6 +172,9 @@ func (w *window) cut(c *call, n int) (strips []strip, splits bool, err error) {
 			return nil, false, err
 		}
 		s.memory = w.task.Memory() + image + labels
+		if w.tally != nil {
+			s.memory += p.tallyMemory(grid.Shape)
+		}
 		strips = append(strips, s)
 	}
 	return strips, splits, nil

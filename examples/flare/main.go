@@ -27,17 +27,19 @@ type commands struct {
 	Verbose bool             `short:"v" help:"Log to standard error."`
 	Version kong.VersionFlag `help:"Print the version and exit."`
 
-	Segment    segmentCommand    `cmd:"" help:"Segment an image, or every image of a folder."`
-	Convert    convertCommand    `cmd:"" help:"Turn an nnU-Net results folder, or an exported network, into one bundle."`
-	Info       infoCommand       `cmd:"" help:"Describe a model."`
-	Plan       planCommand       `cmd:"" help:"Plan the training of networks from labelled images."`
-	Preprocess preprocessCommand `cmd:"" help:"Prepare a dataset's cases for training."`
-	Train      trainCommand      `cmd:"" help:"Train a network."`
-	Export     exportCommand     `cmd:"" help:"Make a bundle, or a results folder for nnU-Net, of a training."`
-	Evaluate   evaluateCommand   `cmd:"" help:"Compare label files with references: DSC, NSD, surface distances, volumes."`
-	Efficiency efficiencyCommand `cmd:"" help:"Run a command and measure time, CPU, RAM and GPU memory by the rules of the FLARE challenges."`
-	Devices    devicesCommand    `cmd:"" help:"List the devices that networks can run on."`
-	Phantom    phantomCommand    `cmd:"" help:"Make synthetic abdominal CTs with their labels."`
+	Segment     segmentCommand     `cmd:"" help:"Segment an image, or every image of a folder."`
+	Convert     convertCommand     `cmd:"" help:"Turn an nnU-Net results folder, or an exported network, into one bundle."`
+	Info        infoCommand        `cmd:"" help:"Describe a model."`
+	Plan        planCommand        `cmd:"" help:"Plan the training of networks from labelled images."`
+	Preprocess  preprocessCommand  `cmd:"" help:"Prepare a dataset's cases for training."`
+	Train       trainCommand       `cmd:"" help:"Train a network."`
+	PseudoLabel pseudoLabelCommand `cmd:"" help:"Label images with a teacher, and score how far it can be trusted."`
+	Student     studentCommand     `cmd:"" help:"Train a small network with a teacher's help: labelled and unlabelled images in, one bundle out."`
+	Export      exportCommand      `cmd:"" help:"Make a bundle, or a results folder for nnU-Net, of a training."`
+	Evaluate    evaluateCommand    `cmd:"" help:"Compare label files with references: DSC, NSD, surface distances, volumes."`
+	Efficiency  efficiencyCommand  `cmd:"" help:"Run a command and measure time, CPU, RAM and GPU memory by the rules of the FLARE challenges."`
+	Devices     devicesCommand     `cmd:"" help:"List the devices that networks can run on."`
+	Phantom     phantomCommand     `cmd:"" help:"Make synthetic abdominal CTs with their labels."`
 }
 
 func main() {

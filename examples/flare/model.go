@@ -15,16 +15,18 @@ type convertCommand struct {
 	Configuration string   `placeholder:"NAME" help:"Its configuration in the plans, such as 3d_fullres."`
 	Dataset       string   `placeholder:"FILE" help:"Its dataset.json; without it labels are numbered, or those of a bundle."`
 	Orientation   string   `placeholder:"LPS" help:"The voxel order that the network expects; by default as stored, or that of a bundle."`
-	Paths         []string `arg:"" name:"path" help:"FOLDER OUT.onnx, or with --onnx only OUT.onnx."`
+	Paths         []string `arg:"" name:"path" help:"FOLDER OUT.onnx, or MODEL MODEL ... OUT.onnx, or with --onnx only OUT.onnx."`
 }
 
-// Help is shown under the usage line, which cannot say that there are two forms.
+// Help is shown under the usage line, which cannot say that there are three forms.
 func (c *convertCommand) Help() string {
 	return `flare convert FOLDER OUT.onnx
 
+flare convert MODEL MODEL ... OUT.onnx
+
 flare convert --onnx FILE --plans FILE --configuration NAME OUT.onnx
 
-FOLDER holds plans.json, dataset.json and fold_*/checkpoint_final.pth.`
+FOLDER holds plans.json, dataset.json and fold_*/checkpoint_final.pth. Several MODELs, bundles or such folders of the same plans, are joined: their logits are averaged, as those of nnU-Net's folds.`
 }
 
 // Run writes the bundle.
@@ -37,6 +39,8 @@ func (c *convertCommand) Run(ctx context.Context) error {
 	o := segment.ConvertOptions{ONNX: c.Onnx, Plans: c.Plans, Dataset: c.Dataset,
 		Configuration: c.Configuration, Orientation: c.Orientation}
 	switch {
+	case c.Onnx == "" && len(c.Paths) > 2:
+		return segment.JoinFolds(ctx, c.Paths[len(c.Paths)-1], c.Paths[:len(c.Paths)-1])
 	case c.Onnx == "" && len(c.Paths) == 2:
 		o.Folder = c.Paths[0]
 	case c.Onnx != "" && len(c.Paths) == 1:
@@ -44,7 +48,7 @@ func (c *convertCommand) Run(ctx context.Context) error {
 			return segment.Errorf(segment.ErrArgument, "--onnx needs --plans and --configuration")
 		}
 	default:
-		return segment.Errorf(segment.ErrArgument, "convert takes FOLDER OUT.onnx, or --onnx FILE --plans FILE --configuration NAME OUT.onnx")
+		return segment.Errorf(segment.ErrArgument, "convert takes FOLDER OUT.onnx, MODEL MODEL ... OUT.onnx, or --onnx FILE --plans FILE --configuration NAME OUT.onnx")
 	}
 	return segment.Convert(ctx, c.Paths[len(c.Paths)-1], o)
 }

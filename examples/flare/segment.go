@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -130,7 +129,7 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 	}
 	inputs := []string{c.In}
 	if folder = info.IsDir(); folder {
-		if inputs, err = images(c.In); err != nil {
+		if inputs, err = imageio.Cases(c.In); err != nil {
 			return nil, true, err
 		}
 		if c.Probabilities != "" {
@@ -199,42 +198,6 @@ func (c *segmentCommand) previousOf(name string, folder bool) (string, error) {
 		return "", segment.Errorf(segment.ErrUnsupported, "%s: images and labels are .nii or .nii.gz files", c.Previous)
 	}
 	return c.Previous, nil
-}
-
-// channel matches the file of a channel, by nnU-Net's naming.
-var channel = regexp.MustCompile(`^(.*)_(\d{4})(\.nii(?:\.gz)?)$`)
-
-// images lists the NIfTI files of a folder, in the order of their names: of a case
-// with several channels the first, case_0000, which stands for all. Several files of a case
-// without the first are refused; one alone is an image whose name ends so.
-func images(folder string) ([]string, error) {
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		return nil, fileError(err)
-	}
-	var files []string
-	headless := map[string]string{} // by the first file of a case that lacks it: another one
-	for _, e := range entries {
-		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || imageio.Ending(e.Name()) == "" {
-			continue
-		}
-		if m := channel.FindStringSubmatch(e.Name()); m != nil && m[2] != "0000" {
-			first := filepath.Join(folder, m[1]+"_0000"+m[3])
-			if exists(first) {
-				continue
-			}
-			if other, known := headless[first]; known {
-				return nil, segment.Errorf(segment.ErrNotFound, "%s is missing: by nnU-Net's naming, %s and %s are further channels of one case. "+
-					"(Names of images that are cases of their own must not differ in four digits behind the last _ alone.)", first, other, e.Name())
-			}
-			headless[first] = e.Name()
-		}
-		files = append(files, filepath.Join(folder, e.Name()))
-	}
-	if len(files) == 0 {
-		return nil, segment.Errorf(segment.ErrNotFound, "%s holds no .nii or .nii.gz file", folder)
-	}
-	return files, nil
 }
 
 func exists(path string) bool {

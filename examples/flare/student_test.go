@@ -1,0 +1,70 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestStudent: pseudo-labels of a folder with a bad file, resumed and in shards; and a whole
+// student, called again.
+func TestStudent(t *testing.T) {
+	if os.Getenv("FLARE_CLI") == "" && os.Getenv("FLARE_ONNXRUNTIME") == "" {
+		t.Skip("no ONNX Runtime to test with; ./build.sh test has one")
+	}
+	raw, dir := rawDataset(t, 1, [3]int{20, 18, 12}), t.TempDir()
+	flare(t, 0, "train", raw, "-o", filepath.Join(dir, "teacher"), "--epochs", "2", "--iterations", "2", "--validation", "1", "--batch", "2", "--fold", "all", "--threads", "2")
+	teacher, images, out := filepath.Join(dir, "teacher", "model.onnx"), filepath.Join(dir, "images"), filepath.Join(dir, "labels")
+	if err := os.Mkdir(images, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"u1", "u2"} {
+		store(t, filepath.Join(images, name+"_0000.nii.gz"), [3]int{20, 18, 12}, 7, 8, 9, 10)
+	}
+	file(t, filepath.Join(images, "v_0000.nii.gz"), []byte("nonsense"))
+
+	joined := filepath.Join(dir, "joined.onnx")
+	flare(t, 0, "convert", teacher, teacher, joined)
+	label := func(code int, args ...string) string {
+		_, stderr := flare(t, code, append([]string{"pseudo-label", "-m", joined, "--threads", "2", images}, args...)...)
+		return stderr
+	}
+	label(0, out, "--shard", "1/3")
+	for range 2 {
+		if text := label(6, out); !strings.Contains(text, "1 of 3 cases could not be read and were left out: v (") || !strings.Contains(text, "of them from before") {
+			t.Errorf("standard error: %s", text)
+		}
+	}
+	if got := names(t, out); !slices.Equal(got, []string{"u1.json", "u1.nii.gz", "u2.json", "u2.nii.gz"}) {
+		t.Errorf("labels: %v", got)
+	}
+	label(6, filepath.Join(dir, "more"), "--previous", out, "--no-mirror", "--ignore-uncertain", "0.8", "--soft", "0.9")
+	if got := names(t, filepath.Join(dir, "more")); !slices.Contains(got, "u2.npz") {
+		t.Errorf("with probabilities: %v", got)
+	}
+	for _, bad := range []string{"3/2", "0/2", "x", "1/2/3"} {
+		label(2, out, "--shard", bad)
+	}
+	label(2, images)
+
+	few := map[string]any{"epochs": 1, "iterations": 2, "validation_iterations": 1, "batch": 2}
+	config, err := json.Marshal(map[string]any{"labelled": raw, "unlabelled": "images", "run": "run", "threads": 2,
+		"teacher": map[string]any{"models": []string{"joined.onnx"}}, "student": map[string]any{"training": few}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "student.json")
+	file(t, path, config)
+	for _, want := range []string{"round_1_student: finished after", "round_1_student: finished before"} {
+		if _, text := flare(t, 6, "student", path); !strings.Contains(text, want) || !strings.Contains(text, "1 of 3 cases could not be read") {
+			t.Errorf("standard error lacks %q: %s", want, text)
+		}
+	}
+	flare(t, 0, "segment", "-m", filepath.Join(dir, "run", "student.onnx"), filepath.Join(images, "u1_0000.nii.gz"), filepath.Join(dir, "x.nii.gz"))
+	file(t, path, []byte("{}"))
+	flare(t, 2, "student", path)
+	flare(t, 4, "student", filepath.Join(dir, "none.json"))
+}

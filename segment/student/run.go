@@ -1,0 +1,417 @@
+package student
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/libflare/libflare/segment"
+	"github.com/libflare/libflare/segment/imageio"
+	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/filelock"
+	"github.com/libflare/libflare/segment/nnunet"
+	"github.com/libflare/libflare/segment/train"
+	"github.com/libflare/libflare/segment/train/dataset"
+)
+
+// RunOptions is how Run tells of itself, and where the engine is.
+type RunOptions struct {
+	Runtime  string                                     // ONNX Runtime library or its folder; "": search
+	Progress func(stage, text string, fraction float64) // nil, or told at most 20 times a second how far a stage is
+	Log      func(line string)                          // nil, or told what lasts
+}
+
+// Run makes a noisy student. Its folder is the record:
+//
+//	config.json                     what was asked for, with defaults
+//	stages/NAME.json                key, state and seconds of each stage (stage.go)
+//	fingerprint/, caches/           of the manual labels
+//	teacher/fold_K/                 trainings, with their curves; teacher/teacher.onnx
+//	round_N/labels/                 pseudo-labels and their scores
+//	round_N/selection.json          what was decided on each
+//	round_N/dataset/                manual and kept pseudo-labels as a raw dataset of nnU-Net
+//	round_N/student/, fine_tuned/   trainings
+//	supervised/                     training
+//	comparison/MODEL/               labels of the test cases
+//	RESULTS.md, RESULTS.json        the comparison
+//	student.onnx                    the last round's network: the result
+//
+// However often it is interrupted, calling it again ends with the same student.onnx, bit for
+// bit on the same device with as many threads; nothing finished is done twice; after a change
+// of the config exactly what depends on it is. Errors: Argument, Format (config), Model
+// (teacher and dataset with different labels, all pseudo-labels rejected), Cancelled, and
+// those of training and segmenting.
+func Run(ctx context.Context, c Config, o RunOptions) (*Results, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	r := &runner{Config: c, RunOptions: o, ctx: ctx, results: Results{Skipped: []Skipped{}}}
+	if err := r.claim(); err != nil {
+		return nil, err
+	}
+	held, err := filelock.Lock(r.path("lock"), "another process makes this student: wait for it, or choose another folder")
+	if err != nil {
+		return nil, err
+	}
+	defer held.Close()
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	if err := r.write(r.path("config.json"), marshal(r.Config)); err != nil {
+		return nil, err
+	}
+	return r.run()
+}
+
+// runner is a call of Run.
+type runner struct {
+	Config
+	RunOptions
+	ctx context.Context
+	now string // the stage that runs
+
+	raw        *nnunet.RawDataset
+	labelled   string   // digest of the manual labels and their images
+	unlabelled []string // files
+	unseen     string   // digest of those
+	test       []testCase
+	results    Results
+}
+
+func (r *runner) log(format string, args ...any) {
+	if r.Log != nil {
+		r.Log(fmt.Sprintf(format, args...))
+	}
+}
+
+func (r *runner) tell(fraction float64, format string, args ...any) {
+	if r.Progress != nil {
+		r.Progress(r.now, fmt.Sprintf(format, args...), fraction)
+	}
+}
+
+// claim makes the folder. One with other things in it is refused, for stages remove what they
+// find in their place.
+func (r *runner) claim() error {
+	entries, err := os.ReadDir(r.Run)
+	if err != nil && !os.IsNotExist(err) {
+		return fault.File(r.Run, err)
+	}
+	ours := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "stages" && e.IsDir() })
+	if len(entries) > 0 && !ours {
+		return fault.New(fault.Argument, "%s: holds other things than a student's run: choose a new folder", r.Run)
+	}
+	if err := os.MkdirAll(r.path("stages"), 0o777); err != nil {
+		return fault.File(r.Run, err)
+	}
+	return nil
+}
+
+// open looks at all that goes in.
+func (r *runner) open() (err error) {
+	if r.raw, err = nnunet.OpenRawDataset(r.Labelled); err != nil {
+		return err
+	}
+	where := map[string]string{}
+	var files [][]string
+	for _, k := range r.raw.Cases {
+		where[k.Name] = "labelled"
+		files = append(files, append(append([]string{k.Name}, k.Images...), k.Label))
+	}
+	if r.labelled, err = identity(files); err != nil {
+		return err
+	}
+	r.labelled = digest(r.labelled, string(r.raw.Dataset.Raw))
+	if r.unlabelled, err = imageio.Cases(r.Unlabelled); err != nil {
+		return err
+	}
+	var tests []string
+	if r.Test != nil {
+		if tests, err = imageio.Cases(r.Test.Images); err != nil {
+			return err
+		}
+	}
+	files = nil
+	for i, path := range append(slices.Clone(r.unlabelled), tests...) {
+		name, set := imageio.CaseName(path), "unlabelled"
+		if i >= len(r.unlabelled) {
+			set = "test"
+		}
+		if other := where[name]; other != "" {
+			return fault.New(fault.Argument, "%s: case %s is among the %s cases as well: a case must be in one place", path, name, other)
+		}
+		where[name] = set
+		if set == "unlabelled" {
+			channels, err := imageio.CaseFiles(path)
+			if err != nil {
+				return err
+			}
+			files = append(files, append([]string{name}, channels...))
+			continue
+		}
+		label, err := labelsOf(r.Test.Labels, name)
+		if err != nil {
+			return err
+		}
+		r.test = append(r.test, testCase{name, path, label})
+	}
+	r.results.unlabelled = len(r.unlabelled)
+	r.unseen, err = identity(files)
+	return err
+}
+
+// identity digests names and files (the first of each list is a name) by size and time of
+// change.
+func identity(files [][]string) (string, error) {
+	type one struct {
+		Name           string
+		Size, Modified int64
+	}
+	var all [][]one
+	for _, list := range files {
+		row := []one{{Name: list[0]}}
+		for _, file := range list[1:] {
+			info, err := os.Stat(file)
+			if err != nil {
+				return "", fault.File(file, err)
+			}
+			row = append(row, one{filepath.Base(file), info.Size(), info.ModTime().UnixNano()})
+		}
+		all = append(all, row)
+	}
+	return digest(all), nil
+}
+
+// plan is what a network is trained by.
+type plan struct {
+	plans         *nnunet.Plans
+	configuration string
+	fingerprint   []byte // dataset_fingerprint.json, or nil
+}
+
+func (p *plan) digest() string { return digest(string(p.plans.Raw), p.configuration) }
+
+// run does all stages.
+func (r *runner) run() (*Results, error) {
+	teacher, student, err := r.plans()
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := r.teach(teacher)
+	if err != nil {
+		return nil, err
+	}
+	models := []model{{name: "teacher", file: bundle, mirror: r.PseudoLabels.Mirror}}
+	previous := ""
+	for round := 1; round <= r.Rounds; round++ {
+		made, err := r.round(round, bundle, previous, student)
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, made...)
+		bundle, previous = made[len(made)-1].file, r.path(roundFolder(round), "labels")
+	}
+	if r.Supervised != nil {
+		names := r.names()
+		split := []dataset.Split{{Train: names, Val: names}}
+		if _, err := r.train(training{name: "supervised", folder: "supervised", plan: student, settings: *r.Supervised, splits: split, data: r.labelled,
+			cache: func() (*dataset.Cache, error) { return r.labelledCache(student) }}); err != nil {
+			return nil, err
+		}
+		models = append(models, model{name: "supervised", file: r.path("supervised", "model.onnx"), mirror: true})
+	}
+	sum, err := fileDigest(bundle)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.stage(stage{name: "result", depends: sum, outputs: []string{"student.onnx"}, do: func() error {
+		text, err := os.ReadFile(bundle)
+		if err != nil {
+			return fault.File(bundle, err)
+		}
+		return r.write(r.path("student.onnx"), text)
+	}}); err != nil {
+		return nil, err
+	}
+	r.results.Bundle = r.path("student.onnx")
+	if err := r.compare(models); err != nil {
+		return nil, err
+	}
+	return &r.results, nil
+}
+
+// names returns the names of the labelled cases, sorted.
+func (r *runner) names() (names []string) {
+	for _, k := range r.raw.Cases {
+		names = append(names, k.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// plans finds or makes the plans of teacher and student.
+func (r *runner) plans() (teacher, student *plan, err error) {
+	var fingerprint *nnunet.Fingerprint
+	if len(r.Teacher.Models) == 0 && r.Teacher.Plans == "" || r.Student.Plans == "" && r.Student.Planner != "" {
+		if fingerprint, err = r.fingerprint(); err != nil {
+			return nil, nil, err
+		}
+	}
+	of := func(n *Network) (*plan, error) {
+		p := &plan{configuration: n.Configuration}
+		if n.Plans != "" {
+			text, err := nnunet.ReadJSON(n.Plans)
+			if err != nil {
+				return nil, err
+			}
+			p.plans, err = nnunet.ParsePlans(text, n.Plans)
+			return p, err
+		}
+		p.fingerprint = fingerprint.JSON()
+		p.plans, err = nnunet.Plan(n.Planner, fingerprint, r.raw.Dataset, r.raw.Name)
+		return p, err
+	}
+	if len(r.Teacher.Models) > 0 {
+		teacher, err = r.given()
+	} else {
+		teacher, err = of(&r.Teacher.Network)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.Student.Plans != "" || r.Student.Planner != "" {
+		if student, err = of(&r.Student); err != nil {
+			return nil, nil, err
+		}
+	} else {
+		same := *teacher
+		student = &same
+	}
+	if r.Student.Configuration != "" {
+		student.configuration = r.Student.Configuration
+	} else if student.configuration == "" {
+		student.configuration = teacher.configuration
+	}
+	for name, p := range map[string]*plan{"teacher": teacher, "student": student} {
+		if _, err := p.plans.Configuration(p.configuration); err != nil {
+			return nil, nil, fault.New(fault.KindOf(err), "%s: %w", name, err)
+		}
+	}
+	return teacher, student, nil
+}
+
+// given reads what the teacher's models were trained for, which must be the dataset's labels.
+func (r *runner) given() (*plan, error) {
+	var p *plan
+	for _, path := range r.Teacher.Models {
+		t, _, done, err := segment.OpenWeights(path, "")
+		if err != nil {
+			return nil, err
+		}
+		done()
+		if p == nil {
+			p = &plan{plans: t.Plans, configuration: t.Configuration}
+		}
+		if a, b := labelList(t.Dataset), labelList(r.raw.Dataset); a != b {
+			return nil, fault.New(fault.Model, "the teacher %s has the labels %s, the dataset %s has %s: they must be the same", path, a, r.raw.Folder, b)
+		}
+		if a, b := len(t.Dataset.Channels), len(r.raw.Dataset.Channels); a != b {
+			return nil, fault.New(fault.Model, "the teacher %s takes %d channels, the dataset %s has %d", path, a, r.raw.Folder, b)
+		}
+	}
+	return p, nil
+}
+
+// labelList writes a dataset's labels, but the ignored one.
+func labelList(d *nnunet.Dataset) string {
+	var list []string
+	for _, l := range d.Labels {
+		list = append(list, fmt.Sprintf("%s %s", l.Name, strings.Trim(fmt.Sprint(l.Values), "[]")))
+	}
+	return strings.Join(list, ", ")
+}
+
+// fingerprint measures the manual labels' images.
+func (r *runner) fingerprint() (*nnunet.Fingerprint, error) {
+	file := filepath.Join("fingerprint", "dataset_fingerprint.json")
+	_, err := r.stage(stage{name: "fingerprint", folder: "fingerprint", depends: r.labelled, outputs: []string{file}, do: func() error {
+		f, notes, err := train.ExtractFingerprint(r.ctx, r.raw, train.FingerprintOptions{Threads: r.Threads, Progress: func(done, cases int) {
+			r.tell(float64(done)/float64(cases), "reading %d cases", cases)
+		}})
+		if err != nil {
+			return err
+		}
+		for _, note := range notes {
+			r.log("%s", note)
+		}
+		return r.write(r.path(file), f.JSON())
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return nnunet.ReadFingerprint(r.path(file))
+}
+
+// teach trains the teacher's folds, or takes the models that are given, and joins them.
+func (r *runner) teach(p *plan) (bundle string, err error) {
+	var models, keys []string
+	if models = r.Teacher.Models; len(models) > 0 {
+		for _, path := range models {
+			key, err := modelDigest(path)
+			if err != nil {
+				return "", err
+			}
+			keys = append(keys, key)
+		}
+	} else {
+		for i, fold := range r.Teacher.Folds {
+			s := r.Teacher.Training
+			s.Seed += uint64(i) // other initial weights, too
+			folder := filepath.Join("teacher", "fold_"+fold)
+			key, err := r.train(training{name: "teacher_fold_" + fold, folder: folder, plan: p, settings: s, fold: fold, data: r.labelled,
+				cache: func() (*dataset.Cache, error) { return r.labelledCache(p) }})
+			if err != nil {
+				return "", err
+			}
+			models, keys = append(models, r.path(folder, "model.onnx")), append(keys, key)
+		}
+	}
+	bundle = r.path("teacher", joinedFile)
+	_, err = r.stage(stage{name: "teacher", depends: keys, outputs: []string{filepath.Join("teacher", joinedFile)}, do: func() error {
+		if err := os.MkdirAll(filepath.Dir(bundle), 0o777); err != nil {
+			return fault.File(bundle, err)
+		}
+		return segment.JoinFolds(r.ctx, bundle, models)
+	}})
+	return bundle, err
+}
+
+// modelDigest recognises a model: a bundle by its content, a folder by its files' sizes and
+// times.
+func modelDigest(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fault.File(path, err)
+	}
+	if !info.IsDir() {
+		return fileDigest(path)
+	}
+	var files [][]string
+	err = filepath.WalkDir(path, func(file string, e os.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			name, _ := filepath.Rel(path, file)
+			files = append(files, []string{name, file})
+		}
+		return err
+	})
+	if err != nil {
+		return "", fault.File(path, err)
+	}
+	return identity(files)
+}
+
+func roundFolder(round int) string { return "round_" + strconv.Itoa(round) }

@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/libflare/libflare/segment"
 	"github.com/libflare/libflare/segment/imageio"
@@ -361,11 +365,31 @@ func TestLabelBadInput(t *testing.T) {
 		assert.ErrorContains(t, err, text)
 	}
 
+	// In a process of its own, whose files cannot grow beyond a size: labels fit, probabilities
+	// do not.
 	full := labelOptions(t, teacher, images)
-	full.SoftBelow = 0.9
-	limitFiles(t, 2000, func() { _, err = Label(t.Context(), full) }) // labels fit, probabilities do not
-	assert.Equal(t, fault.IO, fault.KindOf(err), "%v", err)
+	command := exec.Command(os.Args[0])
+	command.Env = append(os.Environ(), fullDisk+"="+strings.Join([]string{teacher[0], images, full.Out, full.Open.Runtime}, "\n"))
+	text, err := command.CombinedOutput()
+	require.Error(t, err)
+	assert.Equal(t, int(fault.IO), command.ProcessState.ExitCode(), "%s", text)
+	assert.Contains(t, string(text), "writing "+filepath.Join(full.Out, "case_00.npz"))
 	entries, err := os.ReadDir(full.Out)
 	require.NoError(t, err)
 	assert.Empty(t, entries)
+}
+
+// fullDisk is the environment variable by which the test's own binary labels on a disk that
+// is full: its value is teacher, images, out and runtime, a line each.
+const fullDisk = "FLARE_STUDENT_FULL"
+
+func labelOnFullDisk(value string) error {
+	signal.Ignore(unix.SIGXFSZ)
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 2000, Max: 2000}); err != nil {
+		return err
+	}
+	p := strings.Split(value, "\n")
+	_, err := Label(context.Background(), LabelOptions{Teacher: p[:1], Images: p[1], Out: p[2], SoftBelow: 0.9,
+		Open: segment.OpenOptions{Device: "ort", Runtime: p[3]}})
+	return err
 }

@@ -11,7 +11,7 @@
 //	exports.go, trainer.go, evaluate.go, student.go
 //	            one private Go export (flareGo...) for each of them: turns C
 //	            values into Go values, without copying voxels, and calls package
-//	            segment.
+//	            segment (those of evaluating, in evaluate.go, package evaluate).
 //	edge.go     what every export runs inside: a panic becomes FLARE_ERR_PANIC
 //	            instead of the end of the host process, and poisons the library,
 //	            because state that a panic left half-changed is not to be trusted.

@@ -8,7 +8,6 @@ import (
 	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/preprocess"
-	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/volume"
 )
 
@@ -50,10 +49,11 @@ type tally struct {
 	part    *part
 	shape   [3]int
 	folds   int
-	logits  []float32 // folds x heads x plane of a strip; nil where the export applies the head
-	agreed  []uint8   // of the grid: how many folds agree; nil where not asked for
-	low     [2]int    // rows of the strip
-	counted int       // rows below this one were in an earlier strip
+	threads int
+	means   [2][]float32 // heads x plane of a strip, of every second plane; nil where the export applies the head
+	agreed  []uint8      // of the grid: how many folds agree; nil where not asked for
+	low     [2]int       // rows of the strip
+	counted int          // rows below this one were in an earlier strip
 
 	mu         sync.Mutex
 	own, both  [][]int // voxels that a fold gives a label (folds x labels), and that all do as well
@@ -61,13 +61,17 @@ type tally struct {
 }
 
 // newTally prepares for a grid; the caller calls free.
-func newTally(p *part, shape [3]int, voxels bool) (_ *tally, err error) {
-	t := &tally{part: p, shape: shape, folds: len(p.folds), altogether: make([]int, p.heads+1)}
+func newTally(p *part, shape [3]int, voxels bool, threads int) (_ *tally, err error) {
+	t := &tally{part: p, shape: shape, folds: len(p.folds), threads: threads, altogether: make([]int, p.heads+1)}
 	for range t.folds {
 		t.own, t.both = append(t.own, make([]int, p.heads+1)), append(t.both, make([]int, p.heads+1))
 	}
-	if p.head == nil {
-		if t.logits, err = cmem.Alloc[float32](t.folds * p.heads * shape[1] * shape[2]); err != nil {
+	for i := range t.means {
+		if p.head != nil {
+			break
+		}
+		if t.means[i], err = cmem.AllocZero[float32](p.heads*shape[1]*shape[2] + kernel.Slack); err != nil {
+			t.free()
 			return nil, err
 		}
 	}
@@ -84,14 +88,15 @@ func newTally(p *part, shape [3]int, voxels bool) (_ *tally, err error) {
 }
 
 func (t *tally) free() {
-	cmem.Free(t.logits)
+	cmem.Free(t.means[0])
+	cmem.Free(t.means[1])
 	cmem.Free(t.agreed)
 }
 
 // tallyMemory returns the bytes that a tally holds.
 func (p *part) tallyMemory(shape [3]int) int64 {
 	plane := int64(shape[1] * shape[2])
-	return plane * int64(4*len(p.folds)*p.heads+shape[0])
+	return plane * int64(2*4*p.heads+shape[0])
 }
 
 // strip begins a strip of rows from before to.
@@ -99,48 +104,53 @@ func (t *tally) strip(low [2]int) {
 	t.counted, t.low = t.low[1], low
 }
 
-// fill returns what the export is to fill plane z with, in place of what the sliding window,
-// which accumulates the folds apart, gives: the mean of the folds, or, where the export
-// applies the networks' last layers, all of their features.
-func (t *tally) fill(z int, apart resample.Fill) resample.Fill {
-	plane := (t.low[1] - t.low[0]) * t.shape[2]
-	return func(dst []float32, from, to int) error {
-		at, n := from*t.shape[2], (to-from)*t.shape[2]
+// plane counts a plane of the folds' logits, or of their features where the export applies
+// the networks' last layers, as the sliding window accumulates them apart, channels stride
+// apart; and hands on what the export needs: the folds' mean, or the features.
+func (t *tally) plane(z int, apart []float32, stride int, export func(z int, logits []float32, stride int) error) error {
+	rows, columns := t.low[1]-t.low[0], t.shape[2]
+	parts := min(rows, 4*t.threads)
+	mean, size := t.means[z%2], rows*columns
+	_ = parallel.For(parts, t.threads, func(_, i int) error {
+		from, to := i*rows/parts, (i+1)*rows/parts
+		at, n := from*columns, (to-from)*columns
 		if t.part.head != nil {
-			if err := apart(dst, from, to); err != nil {
-				return err
-			}
-			t.heads(dst[at:], plane, n, z, from)
+			t.heads(apart[at:], stride, n, z, from)
 			return nil
 		}
-		all := t.logits[:t.folds*t.part.heads*plane]
-		if err := apart(all, from, to); err != nil {
-			return err
-		}
-		share := 1 / float32(t.folds)
-		for class := range t.part.heads {
-			sum := dst[class*plane+at:][:n]
-			for fold := range t.folds {
-				one := all[(fold*t.part.heads+class)*plane+at:][:n]
-				if fold == 0 {
-					copy(sum, one)
-					continue
-				}
-				for i, v := range one {
-					sum[i] += v
-				}
-			}
-			for i := range sum {
-				sum[i] *= share
-			}
-		}
+		t.average(mean[at:], size, apart[at:], stride, n)
 		labels := t.newLabels(n)
-		t.part.pick(labels[0], dst[at:], plane)
+		t.part.pick(labels[0], mean[at:], size)
 		for fold := range t.folds {
-			t.part.pick(labels[1+fold], all[fold*t.part.heads*plane+at:], plane)
+			t.part.pick(labels[1+fold], apart[fold*t.part.heads*stride+at:], stride)
 		}
 		t.count(labels, z, from)
 		return nil
+	})
+	if t.part.head != nil {
+		return export(z, apart, stride)
+	}
+	return export(z, mean, size)
+}
+
+// average writes the mean of the folds' logits of n voxels; classes lie size and stride apart.
+func (t *tally) average(mean []float32, size int, apart []float32, stride, n int) {
+	share := 1 / float32(t.folds)
+	for class := range t.part.heads {
+		sum := mean[class*size:][:n]
+		for fold := range t.folds {
+			one := apart[(fold*t.part.heads+class)*stride:][:n]
+			if fold == 0 {
+				copy(sum, one)
+				continue
+			}
+			for i, v := range one {
+				sum[i] += v
+			}
+		}
+		for i := range sum {
+			sum[i] *= share
+		}
 	}
 }
 

@@ -123,7 +123,7 @@ func (c *call) secondsPerTile() (float64, error) {
 		}
 		return nil
 	}
-	task.Plane = func(int, func([]float32, int, int) error) error { return nil }
+	task.Plane = func(int, []float32, int) error { return nil }
 	task.Tile = func(int, int) error { return c.cancelled() }
 	best := 0.0
 	for try := range 2 {

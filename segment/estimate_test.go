@@ -41,8 +41,8 @@ func TestEstimateCountsTheTilesOfACall(t *testing.T) {
 
 // 64 million voxels: 2 bytes of the image and 1 of the labels. What lies between are
 // planes of 400 x 400 floats, as many however deep the image is: 16 of the image on the grid,
-// accumulators of 8 planes and 2 planes of logits, of 3 classes, 2 planes of labels of half
-// that size, and a slice and a half for each of 2 threads.
+// accumulators of 9 planes of 3 classes, 2 planes of second logits and 2 of labels of half that
+// size, and a slice and a half for each of 2 threads.
 func TestEstimateOfMemory(t *testing.T) {
 	m := open(t, tiny, OpenOptions{Threads: 2})
 	before := cmem.Live()
@@ -50,7 +50,7 @@ func TestEstimateOfMemory(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, before, cmem.Live(), "nothing is left")
 	arrays := e.Memory - residentMemory()
-	assert.InDelta(t, 64e6*3+400*400*4*(16+3*(8+2)+1+3), arrays, 4e6, "%+v", e)
+	assert.InDelta(t, 64e6*3+400*400*4*(16+3*9+2+1+3), arrays, 4e6, "%+v", e)
 }
 
 func TestEstimateOfAList(t *testing.T) {

@@ -47,7 +47,7 @@ func (c *call) run(image, previous *volume.Volume, target resample.Target) error
 		}
 	}
 	if a := c.options.Agreement; a != nil {
-		t, err := newTally(p, grid.Shape, a.Voxels != nil)
+		t, err := newTally(p, grid.Shape, a.Voxels != nil, c.threads)
 		if err != nil {
 			return err
 		}

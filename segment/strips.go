@@ -81,10 +81,10 @@ func (w *window) strip(c *call, s strip) error {
 		return err
 	}
 	defer export.Close()
-	w.task.Plane = func(z int, fill func([]float32, int, int) error) error { return export.Plane(z, fill) }
+	w.task.Plane = export.Plane
 	if w.tally != nil {
 		w.tally.strip(s.low)
-		w.task.Plane = func(z int, fill func([]float32, int, int) error) error { return export.Plane(z, w.tally.fill(z, fill)) }
+		w.task.Plane = func(z int, apart []float32, stride int) error { return w.tally.plane(z, apart, stride, export.Plane) }
 	}
 	return w.task.Run(c.ctx)
 }

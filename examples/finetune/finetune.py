@@ -18,7 +18,6 @@ import SimpleITK as sitk
 
 import flare
 
-
 RATE = 4e-3  # learning rate of the first step
 
 

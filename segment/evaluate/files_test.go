@@ -292,6 +292,29 @@ func TestOnGrid(t *testing.T) {
 	assert.Equal(t, byte(3), far.Data[(4*10+3)*12+3])
 }
 
+// TestOutOfMemory lets every allocation fail once: an error, and nothing leaks.
+func TestOutOfMemory(t *testing.T) {
+	reference := cube(1, [3]int{1, 2, 3}, [3]int{5, 4, 8})
+	wide, err := volume.New(reference.Geometry, 1, volume.Float32)
+	require.NoError(t, err)
+	defer wide.Free()
+	clear(wide.Data)
+	wide.Origin[2]++
+	live := cmem.Live()
+	defer cmem.FailAfter(0)
+	for n := 1; ; n++ {
+		cmem.FailAfter(n)
+		_, err := Volumes(context.Background(), wide, reference, Options{Resample: true})
+		assert.Equal(t, live, cmem.Live())
+		if cmem.FailAfter(0) > 0 {
+			require.NoError(t, err)
+			assert.Equal(t, 3, n, "the map on the reference's grid, and its labels")
+			return
+		}
+		assert.Equal(t, fault.Memory, fault.KindOf(err))
+	}
+}
+
 // TestFLARE23Means has the rounded means of rounded scores, with the lesion apart.
 func TestFLARE23Means(t *testing.T) {
 	j, err := Options{Rules: FLARE23}.job()

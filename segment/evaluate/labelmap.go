@@ -45,7 +45,7 @@ type voxel interface {
 }
 
 func highestOf[T voxel](x []T, v *volume.Volume, threads int) (int, error) {
-	most := make([]T, max(1, threads))
+	most := make([]T, max(1, min(threads, v.Size[2])))
 	plane := v.Size[0] * v.Size[1]
 	err := parallel.For(v.Size[2], threads, func(worker, z int) error {
 		m := most[worker]

@@ -107,13 +107,11 @@ func stagesOf(t *testing.T, bundle string, in, previous string, mirror bool, run
 			loaded += n
 			return nil
 		},
-		Plane: func(z int, fill func([]float32, int, int) error) error {
-			plane := make([]float32, heads*voxels)
-			err := fill(plane, 0, s.grid.Shape[1])
+		Plane: func(z int, logits []float32, stride int) error {
 			for h := range heads {
-				copy(s.logits[(h*s.grid.Shape[0]+z)*voxels:], plane[h*voxels:(h+1)*voxels])
+				copy(s.logits[(h*s.grid.Shape[0]+z)*voxels:], logits[h*stride:][:voxels])
 			}
-			return err
+			return nil
 		},
 		Tile: func(done, all int) error { s.count = done; return nil },
 	}

@@ -135,7 +135,7 @@ func BenchmarkLabels(b *testing.B) {
 		noise             float32
 	}{{"14", 14, 14, 0.2}, {"118", 118, 118, 0.2}, {"14-noise", 14, 14, 30}, {"14-head", 14, 32, 0.2}, {"118-head", 118, 32, 0.2}} {
 		b.Run(c.name, func(b *testing.B) {
-			source := buffer[float32](b, c.channels*stored*n)
+			source := buffer[float32](b, c.channels*stored*n+kernel.Slack)
 			copy(source, organs(c.channels, [3]int{stored, low[1], low[2]}, c.noise))
 			target, operations := Target{Labels: labels, View: g.Full()}, 0
 			if c.classes != c.channels {
@@ -161,7 +161,7 @@ func BenchmarkLabels(b *testing.B) {
 						for z := range low[0] {
 							plane := z % (2*stored - 2)
 							plane = min(plane, 2*stored-2-plane)
-							if err := l.Plane(z, from(source, [3]int{stored, low[1], low[2]}, plane)); err != nil {
+							if err := l.Plane(z, source[plane*n:], stored*n); err != nil {
 								b.Fatal(err)
 							}
 						}

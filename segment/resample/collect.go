@@ -12,20 +12,20 @@ import (
 // largest logit so far and its label.
 
 // collect is Plane for such splines.
-func (l *Labels) collect(z int, fill Fill) error {
+func (l *Labels) collect(z int, plane []float32, stride int) error {
 	n := l.low[1] * l.low[2]
-	err := l.take(l.planes[0], fill, func(w *worker, at, count int) {
-		x, dst := l.planes[0][at:], l.collected[z*n+at:]
+	l.blocks(func(w *worker, at, count int) {
+		dst := l.collected[z*n+at:]
 		if l.head != nil {
-			l.head.Product(dst, l.low[0]*n, x, n, count, w.scratch)
+			l.head.Product(dst, l.low[0]*n, plane[at:], stride, count, w.scratch)
 			return
 		}
 		for class := range l.classes {
-			copy(dst[class*l.low[0]*n:][:count], x[class*n:])
+			copy(dst[class*l.low[0]*n:][:count], plane[class*stride+at:])
 		}
 	})
-	if err != nil || z < l.low[0]-1 {
-		return err
+	if z < l.low[0]-1 {
+		return nil
 	}
 	return l.export()
 }
@@ -74,7 +74,7 @@ func (l *Labels) export() error {
 		})
 	}
 	l.eachRow(func(w *worker, i, at int) {
-		l.paint(at, w.whole, labels[i:i+l.out[2]])
+		l.paintWhole(w, at, labels[i:i+l.out[2]])
 		if l.target.Probabilities == nil {
 			return
 		}

@@ -30,11 +30,6 @@ type Head struct {
 	Bias   []float32 // classes
 }
 
-// Fill writes rows from to to (exclusive) of a plane of logits, or of the head's
-// channels: dst is channels x rows x columns, the whole plane. It is called for all rows,
-// from several goroutines at a time.
-type Fill func(dst []float32, from, to int) error
-
 // Labels turns low-resolution logits into labels, plane by plane as they come. Where
 // the interpolation needs no more than two planes at a time (linear, nearest or none
 // along every axis), output planes are written as soon as they can be (rows.go), and the
@@ -50,9 +45,9 @@ type Labels struct {
 	wz, wy            []float32
 	target            Target
 	head              *kernel.Matrix
-	values            []uint16     // nil, or what to write for each label: 0 and the regions'
-	planes            [2][]float32 // the last two planes, channels x low[1] x low[2] and kernel.Slack zeros
-	labels            [2][]uint16  // what their voxels would be labelled; nil where probabilities are asked for
+	values            []uint16      // nil, or what to write for each label: 0 and the regions'
+	planes            kernel.Planes // the last two, where the caller has them; their labels where those come first
+	band              int           // how many output rows a worker takes at a time
 	workers           []worker
 	next              int       // the next output plane
 	collected         []float32 // nil where planes suffice; classes x low
@@ -121,86 +116,83 @@ func (p *plan) needs(rows [2]int) [2]int {
 
 // allocate makes the buffers.
 func (l *Labels) allocate() (err error) {
-	p, n, planes := l.plan, l.low[1]*l.low[2], len(l.planes)
+	p, n := l.plan, l.low[1]*l.low[2]
 	if p.local() {
 		l.z0, l.wz, l.y0, l.wy = p.pass[0].start, p.pass[0].weight, p.pass[1].start, p.pass[1].weight
 	} else {
 		if l.collected, err = cmem.Alloc[float32](l.classes * l.low[0] * n); err != nil {
 			return err
 		}
-		planes = 1
 	}
-	for i := range planes {
-		if l.planes[i], err = cmem.Alloc[float32](l.channels*n + kernel.Slack); err != nil {
-			return err
-		}
-		clear(l.planes[i][l.channels*n:])
+	for i := range l.planes.Labels {
 		if l.first() {
-			if l.labels[i], err = cmem.Alloc[uint16](n); err != nil {
+			if l.planes.Labels[i], err = cmem.Alloc[uint16](n); err != nil {
 				return err
 			}
 		}
+		if l.few() {
+			if l.planes.Second[i], err = cmem.Alloc[float32](n + kernel.Slack); err != nil {
+				return err
+			}
+			clear(l.planes.Second[i][n:])
+		}
 	}
+	l.planes.Channels, l.band = l.channels, min(max(l.out[1]/(4*l.threads), 1), maxBand)
 	for range l.threads {
 		l.workers = append(l.workers, l.newWorker())
 	}
 	return nil
 }
 
+// maxBand is how many output rows a worker takes at a time at most.
+const maxBand = 16
+
 // first reports whether labels of low-resolution voxels come first and only what they
 // leave open is interpolated.
 func (l *Labels) first() bool { return l.collected == nil && l.target.Probabilities == nil }
 
-// Close frees the planes.
+// few reports whether what is left open is interpolated for a few classes only.
+func (l *Labels) few() bool { return l.first() && l.head == nil && l.target.Regions == nil }
+
+// Close frees the memory.
 func (l *Labels) Close() {
 	cmem.Free(l.collected)
 	l.collected = nil
-	for i := range l.planes {
-		cmem.Free(l.planes[i])
-		cmem.Free(l.labels[i])
-		l.planes[i], l.labels[i] = nil, nil
+	p := &l.planes
+	for i := range p.Labels {
+		cmem.Free(p.Labels[i])
+		cmem.Free(p.Second[i])
+		p.Labels[i], p.Second[i] = nil, nil
 	}
 }
 
-// Plane takes the low-resolution planes in order, z = 0, 1, ...: fill writes plane z. All
-// output planes that need no further plane are written.
-func (l *Labels) Plane(z int, fill Fill) error {
+// Plane takes the low-resolution planes in order, z = 0, 1, ...: of the logits, or of the
+// head's channels, which lie stride (always the same) apart and are followed by
+// kernel.Slack finite values. The caller leaves a plane as it is until the call for the
+// next has returned. All output planes that need no further plane are written.
+func (l *Labels) Plane(z int, plane []float32, stride int) error {
 	if err := l.cancelled(); err != nil {
 		return err
 	}
 	if l.collected != nil {
-		return l.collect(z, fill)
+		return l.collect(z, plane, stride)
 	}
-	high := z % 2
-	err := l.take(l.planes[high], fill, func(w *worker, at, n int) {
-		if l.first() {
-			l.judge(w, l.labels[high][at:], l.planes[high][at:], l.low[1]*l.low[2], n)
-		}
-	})
-	if err != nil {
-		return err
+	l.planes.Logits[z%2], l.planes.Stride = plane, stride
+	labels, second := l.planes.Labels[z%2], l.planes.Second[z%2]
+	if l.few() {
+		l.blocks(func(_ *worker, at, n int) { kernel.Top(labels[at:], second[at:], plane[at:], stride, l.classes, n) })
+	} else if l.first() {
+		l.blocks(func(w *worker, at, n int) { l.judge(w, labels[at:], plane[at:], stride, n) })
 	}
 	first := l.next
 	for l.next < l.out[0] && l.upper(l.next) <= z {
 		l.next++
 	}
-	// Rows that lie between the same low-resolution rows come one after the other.
-	rows := min(max(l.out[1]/(4*l.threads), 1), 16)
-	return parallel.For((l.out[1]+rows-1)/rows, l.threads, func(worker, i int) error {
-		w := &l.workers[worker]
-		w.between = nil // the plane is new
-		for y := i * rows; y < min((i+1)*rows, l.out[1]); y++ {
-			for zo := first; zo < l.next; zo++ {
-				a, b := 1-high, high
-				if int(l.z0[zo]) == z {
-					a = high
-				} else if l.wz[zo] == 0 {
-					b = a
-				}
-				l.row(w, a, b, zo, y)
-			}
-		}
-		l.flush(w)
+	if first == l.next {
+		return nil
+	}
+	return parallel.For((l.out[1]+l.band-1)/l.band, l.threads, func(worker, i int) error {
+		l.write(&l.workers[worker], first, l.next, i*l.band, min((i+1)*l.band, l.out[1]))
 		return nil
 	})
 }
@@ -220,21 +212,13 @@ func (l *Labels) upper(z int) int {
 	return int(l.z0[z]) + 1
 }
 
-// take fills a plane, a block of rows at a time, and calls done for each while it still
-// lies in the cache: its first voxel and how many they are.
-func (l *Labels) take(plane []float32, fill Fill, done func(w *worker, at, n int)) error {
-	const cached = 512 << 10 // bytes: half of a usual second-level cache
-	const piece = 16 << 10   // bytes of a channel at a time: shorter ones cost more than the cache saves
-	columns := l.low[2]
-	rows := max(cached/(4*l.channels*columns), piece/(4*columns), 1)
-	rows = min(rows, (l.low[1]+l.threads-1)/l.threads)
-	dst := plane[:l.channels*l.low[1]*columns]
-	return parallel.For((l.low[1]+rows-1)/rows, l.threads, func(worker, i int) error {
-		from, to := i*rows, min((i+1)*rows, l.low[1])
-		if err := fill(dst, from, to); err != nil {
-			return err
-		}
-		done(&l.workers[worker], from*columns, (to-from)*columns)
+// blocks calls body for parts of a low-resolution plane: their first voxel and how many
+// they are.
+func (l *Labels) blocks(body func(w *worker, at, n int)) {
+	const block = 8192 // voxels
+	plane := l.low[1] * l.low[2]
+	_ = parallel.For((plane+block-1)/block, l.threads, func(worker, i int) error {
+		body(&l.workers[worker], i*block, min(block, plane-i*block))
 		return nil
 	})
 }

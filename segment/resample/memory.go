@@ -33,13 +33,13 @@ func (m Method) LabelsMemory(low [3]int, classes int, from, to [3]float64, t Tar
 		channels = len(t.Head.Weight) / classes
 	}
 	row := int64(max(out[2], 512)+kernel.Slack) * float
-	workers := int64(max(1, threads)) * (int64(classes+channels)*(row+headBlock*float) + int64(low[2])*8*16)
+	workers := int64(max(1, threads)) * (int64(classes+channels)*(row+headBlock*float) + int64(low[2])*2*maxBand*12)
 	plane := int64(rows * low[2])
 	if p.local() {
-		return workers + 2*plane*(int64(channels)*float+2), nil
+		return workers + 2*(plane*(2+float)+kernel.Slack*float), nil
 	}
-	// All logits and a plane of them; of the target one class, the best so far, and labels.
-	return workers + float*(int64(classes)*voxels(low)+int64(channels)*plane) + voxels(out)*(float+float+2) + p.runMemory(max(1, threads)), nil
+	// All logits; of the target one class, the best so far, and labels.
+	return workers + float*int64(classes)*voxels(low) + voxels(out)*(float+float+2) + p.runMemory(max(1, threads)), nil
 }
 
 // SegMemory returns the bytes that Seg takes at most. Arguments and errors are Seg's.

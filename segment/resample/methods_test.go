@@ -125,8 +125,9 @@ func TestLabelsThroughAView(t *testing.T) {
 		probabilities := make([]float32, 2*7*8*9)
 		l, err := m.Labels(t.Context(), low, 2, spacing, spacing, Target{Labels: labels, View: view, Probabilities: probabilities}, 2)
 		require.NoError(t, err)
+		plane := planes(logits, low)
 		for z := range 3 {
-			require.NoError(t, l.Plane(z, from(logits, low, z)))
+			require.NoError(t, l.Plane(plane(z)))
 		}
 		l.Close()
 		got := volume.As[uint16](labels)

@@ -150,21 +150,21 @@ func labelsOf(t *testing.T, m Method, logits []float32, classes int, c grid, reg
 	l, err := m.Labels(t.Context(), low, classes, c.From, c.To, Target{Labels: labels, View: g.Full(), Probabilities: probabilities, Regions: regions}, 2)
 	require.NoError(t, err)
 	defer l.Close()
+	plane := planes(logits, low)
 	for z := range low[0] {
-		require.NoError(t, l.Plane(z, from(logits, low, z)))
+		require.NoError(t, l.Plane(plane(z)))
 	}
 	return append([]byte(nil), labels.Data...)
 }
 
-// from fills plane z from an array of the shape of low, channel by channel.
-func from(array []float32, low [3]int, z int) Fill {
-	n := low[1] * low[2]
-	return func(dst []float32, from, to int) error {
-		for c := range len(dst) / n {
-			copy(dst[c*n+from*low[2]:c*n+to*low[2]], array[(c*low[0]+z)*n+from*low[2]:])
-		}
-		return nil
+// planes returns the planes of an array (channels x low) as Labels takes them.
+func planes(array []float32, low [3]int) func(z int) (int, []float32, int) {
+	array = append([]float32(nil), array...)
+	for range kernel.Slack {
+		array = append(array, 1e30) // must not count
 	}
+	n := low[1] * low[2]
+	return func(z int) (int, []float32, int) { return z, array[z*n:], low[0] * n }
 }
 
 // grid is a change of shape with the spacings in mm.

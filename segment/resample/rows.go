@@ -18,35 +18,18 @@ type worker struct {
 	product []float32 // of the head, classes x headBlock
 	scratch []float32 // for the head
 
-	runs    []kernel.Run // of the rows that wait: used of them
-	used    int
-	cells   cells        // of the row at hand
-	between []kernel.Run // its runs, the last of those used
-	unsure  int          // how many of its voxels are interpolated
-	waiting []waitingRow
-	panel   []float32 // channels x (room + kernel.Slack): the voxels of those rows that are interpolated
-	settled []uint16  // their labels
-	room, n int       // how many there may be, and are
+	rows    []kernel.Row
+	runs    []kernel.Run // of those rows
+	panel   []float32    // channels x (room + kernel.Slack): voxels of some rows that are interpolated
+	settled []uint16     // their labels
+	room    int          // how many there may be
 
 	// Where probabilities are asked for, or splines are above order 1.
 	labels   []uint16     // of a row
 	whole    []kernel.Run // all of a row
-	logits   []float32    // classes x out[2]
-	features []float32    // with a head: channels x out[2]
-}
-
-// waitingRow is an output row whose interpolated voxels have no labels yet.
-type waitingRow struct {
-	runs []kernel.Run
-	n    int // of the panel's voxels: those before this row
-	at   int // where its first voxel goes
-}
-
-// cells are the low-resolution cells in which an output row lies: between two planes (0
-// or 1) and two rows of them, which may be the same.
-type cells struct {
-	low, high int
-	y0, y1    int
+	one      [1]kernel.Row
+	logits   []float32 // classes x out[2]
+	features []float32 // with a head: channels x out[2]
 }
 
 func (l *Labels) newWorker() worker {
@@ -61,9 +44,11 @@ func (l *Labels) newWorker() worker {
 	}
 	if l.first() {
 		w.room = max(l.out[2], 512)
-		w.panel = make([]float32, l.channels*(w.room+kernel.Slack))
-		w.settled = make([]uint16, w.room)
-		w.runs = make([]kernel.Run, 8*l.low[2])
+		if !l.few() {
+			w.panel = make([]float32, l.channels*(w.room+kernel.Slack))
+		}
+		w.settled = make([]uint16, w.room+kernel.Slack)
+		w.runs = make([]kernel.Run, 2*l.band*l.low[2])
 		return w
 	}
 	w.labels = make([]uint16, l.out[2])
@@ -76,85 +61,95 @@ func (l *Labels) newWorker() worker {
 	return w
 }
 
-// row writes output row (z, y), which lies between the planes low and high (0 or 1), or
-// leaves it waiting for flush.
-func (l *Labels) row(w *worker, low, high, z, y int) {
-	wz, wy := l.wz[z], l.wy[y]
-	y0 := int(l.y0[y])
+// write writes output rows y0 to y1 (exclusive) of the planes z0 to z1.
+func (l *Labels) write(w *worker, z0, z1, y0, y1 int) {
+	w.rows = w.rows[:0]
+	for zo := z0; zo < z1; { // planes that lie between the same two: there are one or two such pairs
+		first, pair := zo, l.pair(zo)
+		for zo < z1 && l.pair(zo) == pair {
+			zo++
+		}
+		for y := y0; y < y1; y++ {
+			for k := first; k < zo; k++ {
+				w.rows = append(w.rows, l.row(pair, k, y))
+			}
+		}
+	}
+	if !l.first() {
+		for i := range w.rows {
+			l.rowOfProbabilities(w, &w.rows[i])
+		}
+		return
+	}
+	w.line.Settle(w.rows, w.runs, &l.planes)
+	for rows := w.rows; len(rows) > 0; {
+		some, n := 0, 0
+		for ; some < len(rows) && n+int(rows[some].Unsure) <= w.room; some++ {
+			if rows[some].Place = int32(n); rows[some].Unsure > 0 {
+				n += int(rows[some].Unsure) + kernel.Slack
+			}
+		}
+		if n > 0 && l.few() {
+			w.line.Decide(w.settled, &l.planes, rows[:some], w.runs)
+		} else if n > 0 {
+			w.line.Sample(w.panel, w.room+kernel.Slack, &l.planes, rows[:some], w.runs)
+			l.judge(w, w.settled, w.panel, w.room+kernel.Slack, n)
+		}
+		l.paint(rows[:some], w.runs, w.settled)
+		rows = rows[some:]
+	}
+}
+
+// pair returns which of the last two planes lie below and above output plane z.
+func (l *Labels) pair(z int) [2]int32 { return [2]int32{l.z0[z] % 2, int32(l.upper(z) % 2)} }
+
+// row returns where output row (z, y) lies, between a pair of planes.
+func (l *Labels) row(pair [2]int32, z, y int) kernel.Row {
+	wz, wy, v := l.wz[z], l.wy[y], l.target.View
+	y0 := int64(l.y0[y])
 	y1 := y0
 	if wy != 0 {
 		y1++
 	}
-	c := kernel.Corner{
-		Low: l.planes[low], High: l.planes[high], Row: [2]int{y0 * l.low[2], y1 * l.low[2]},
+	columns := int64(l.low[2])
+	return kernel.Row{
+		At: int64(v.Offset + z*v.Stride[0] + y*v.Stride[1]), Offset: [2]int64{y0 * columns, y1 * columns}, Plane: pair,
 		Weight: [4]float32{(1 - wz) * (1 - wy), (1 - wz) * wy, wz * (1 - wy), wz * wy},
-		Stride: l.low[1] * l.low[2], Classes: l.channels,
 	}
-	v := l.target.View
-	at := v.Offset + z*v.Stride[0] + y*v.Stride[1]
-	if !l.first() {
-		l.rowOfProbabilities(w, &c, at)
-		return
-	}
-	if here := (cells{low, high, y0, y1}); w.between == nil || here != w.cells {
-		if len(w.runs)-w.used < l.low[2] {
-			l.flush(w)
-		}
-		n, unsure := w.line.Settle(w.runs[w.used:], l.labels[low], l.labels[high], c.Row)
-		w.cells, w.between, w.unsure = here, w.runs[w.used:w.used+n], unsure
-		w.used += n
-	}
-	if w.unsure == 0 {
-		l.paint(at, w.between, nil)
-		return
-	}
-	if w.n+w.unsure > w.room {
-		l.flush(w)
-	}
-	w.line.Sample(w.panel[w.n:], w.room+kernel.Slack, &c, w.between)
-	w.waiting = append(w.waiting, waitingRow{w.between, w.n, at})
-	w.n += w.unsure
 }
 
-// flush labels what is gathered and writes the rows that wait for it.
-func (l *Labels) flush(w *worker) {
-	if w.n > 0 {
-		l.judge(w, w.settled, w.panel, w.room+kernel.Slack, w.n)
-	}
-	for _, r := range w.waiting {
-		l.paint(r.at, r.runs, w.settled[r.n:])
-	}
-	w.waiting, w.n = w.waiting[:0], 0
-	w.used = copy(w.runs, w.between)
-	w.between = w.runs[:w.used]
-}
-
-// paint writes a row of labels to the target, the first at element at.
-func (l *Labels) paint(at int, runs []kernel.Run, settled []uint16) {
+// paint writes rows of labels to the target.
+func (l *Labels) paint(rows []kernel.Row, runs []kernel.Run, settled []uint16) {
 	step := l.target.View.Stride[2]
 	if l.target.Labels.DType == volume.Uint16 {
-		kernel.Paint(volume.As[uint16](l.target.Labels), at, step, runs, settled, l.values)
+		kernel.Paint(volume.As[uint16](l.target.Labels), step, rows, runs, settled, l.values)
 	} else {
-		kernel.Paint(l.target.Labels.Data, at, step, runs, settled, l.values)
+		kernel.Paint(l.target.Labels.Data, step, rows, runs, settled, l.values)
 	}
 }
 
-// rowOfProbabilities writes the labels and probabilities of a row, the first at element
-// at; they need the logits of all voxels.
-func (l *Labels) rowOfProbabilities(w *worker, c *kernel.Corner, at int) {
+// paintWhole writes the row of labels that begins at element at.
+func (l *Labels) paintWhole(w *worker, at int, labels []uint16) {
+	w.one[0] = kernel.Row{At: int64(at), Count: 1}
+	l.paint(w.one[:], w.whole, labels)
+}
+
+// rowOfProbabilities writes the labels and probabilities of a row; they need the logits of
+// all voxels.
+func (l *Labels) rowOfProbabilities(w *worker, r *kernel.Row) {
 	n, channels := l.out[2], w.logits
 	if l.head != nil {
 		channels = w.features
 	}
 	for i := range l.channels {
-		w.line.Logits(channels[i*n:(i+1)*n], c, i)
+		w.line.Logits(channels[i*n:(i+1)*n], &l.planes, r, i)
 	}
 	if l.head != nil {
 		l.head.Product(w.logits, n, channels, n, n, w.scratch)
 	}
 	l.pick(w.labels, w.logits, n, n)
-	l.paint(at, w.whole, w.labels)
-	l.probabilities(w, at)
+	l.paintWhole(w, int(r.At), w.labels)
+	l.probabilities(w, int(r.At))
 }
 
 // probabilities writes the softmax over the classes of one row of logits, or the

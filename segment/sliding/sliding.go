@@ -6,6 +6,7 @@ import (
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/internal/parallel"
 )
 
@@ -47,11 +48,10 @@ type Task struct {
 	Inputs, Outputs [][]float32
 	HalfOutputs     [][]uint16 // in place of Outputs
 
-	// Plane takes the finished planes in order; fill writes rows from to to (exclusive) of
-	// plane z of the logits, dst being Accumulated() x the plane. It is to be called once
-	// for each row, by several goroutines if wanted. A plane is the strip's rows of it, the
-	// first of which is row 0.
-	Plane func(z int, fill func(dst []float32, from, to int) error) error
+	// Plane takes the finished planes of the logits in order: those of the Accumulated()
+	// channels, of a plane the strip's rows, lie stride apart and are followed by kernel.Slack
+	// finite values. A plane stays as it is until the call for the next has returned.
+	Plane func(z int, logits []float32, stride int) error
 	Tile  func(done, all int) error // called after every tile that ran; an error ends the run
 	// Waited, unless nil, is told with two slots how long there was nothing to do but to wait
 	// for the network.
@@ -176,11 +176,11 @@ func (t *Task) Memory() int64 {
 	from, to := t.strip()
 	first, end := t.imageRows(&axes)
 	row := int64(t.Shape[2]) * 4
-	return row * (int64(t.Accumulated()*axes[0].ring())*int64(to-from) + int64(t.Channels*axes[0].imageRing())*int64(end-first))
+	return row*(int64(t.Accumulated()*axes[0].ring())*int64(to-from)+int64(t.Channels*axes[0].imageRing())*int64(end-first)) + 4*kernel.Slack
 }
 
-// ring is how many planes unfinished tiles touch at most.
-func (a *axis) ring() int { return min(a.tile, a.n) }
+// ring is how many planes unfinished tiles touch at most, and the one handed out last.
+func (a *axis) ring() int { return min(a.tile+1, a.n) }
 
 // imageRing is how many planes of the image are held.
 func (a *axis) imageRing() int { return min(max(a.tile, blockPlanes), a.n) }
@@ -214,8 +214,9 @@ type pass struct {
 
 // Run segments the image tile by tile, slowest axis first. Accumulators exist for
 // the planes that unfinished tiles touch: as many as a tile is deep; so do the image's
-// planes. A plane that no further tile touches is divided by its weights and handed to
-// Plane. The networks' outputs are averaged over folds and mirror flips, as nnU-Net
+// planes. Where tiles lie is known beforehand, and with it the weights' sums, so outputs are
+// accumulated divided by them, and a plane that no further tile touches is handed to Plane
+// as it is. The networks' outputs are averaged over folds and mirror flips, as nnU-Net
 // does.
 func (t *Task) Run(ctx context.Context) error {
 	r := &run{Task: t, axes: t.axes(), flips: flips(t.Mirror, 3-len(t.Patch))}
@@ -231,7 +232,7 @@ func (t *Task) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { cmem.Free(r.image) }()
-	if r.sums, err = cmem.AllocZero[float32](t.Accumulated() * z.ring() * r.lineSize()); err != nil {
+	if r.sums, err = cmem.AllocZero[float32](t.Accumulated()*z.ring()*r.lineSize() + kernel.Slack); err != nil {
 		return err
 	}
 	defer func() { cmem.Free(r.sums) }()
@@ -365,8 +366,7 @@ func (r *run) take(p pass) error {
 // end hands out the planes below next.
 func (r *run) end(next int) error {
 	for ; r.ended < next; r.ended++ {
-		plane := r.ended
-		if err := r.Plane(plane, func(dst []float32, from, to int) error { return r.finish(dst, plane, from, to) }); err != nil {
+		if err := r.handOver(r.ended); err != nil {
 			return err
 		}
 	}

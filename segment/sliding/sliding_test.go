@@ -15,6 +15,7 @@ import (
 
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/kernel"
 	"github.com/libflare/libflare/segment/internal/npy"
 )
 
@@ -126,24 +127,24 @@ func task(t *testing.T, image []float32, shape []int, mirror []int, f *fake) (*T
 		loaded += n
 		return nil
 	}
-	k.Plane = func(z int, fill func([]float32, int, int) error) error {
+	var last []float32
+	k.Plane = func(z int, values []float32, stride int) error {
 		assert.Equal(t, next, z)
 		next++
 		first, end := k.strip()
 		plane := (end - first) * shape[3]
 		voxels := shape[1] * plane
-		dst := make([]float32, k.Accumulated()*plane)
 		if logits == nil {
 			logits = make([]float32, k.Accumulated()*voxels)
 		}
-		for from := 0; from < end-first; from += 7 {
-			if err := fill(dst, from, min(from+7, end-first)); err != nil {
-				return err
+		for c := range k.Accumulated() {
+			copy(logits[c*voxels+z*plane:], values[c*stride:c*stride+plane])
+			if z > 0 {
+				require.Equal(t, logits[c*voxels+(z-1)*plane:][:plane], last[c*stride:c*stride+plane], "the plane before is still there")
 			}
 		}
-		for c := range k.Accumulated() {
-			copy(logits[c*voxels+z*plane:], dst[c*plane:(c+1)*plane])
-		}
+		assert.Len(t, values[(k.Accumulated()-1)*stride+plane:][:kernel.Slack], kernel.Slack)
+		last = values
 		return nil
 	}
 	return k, func() []float32 {

@@ -70,15 +70,18 @@ func (r *run) gather(ctx context.Context, p pass) error {
 	})
 }
 
-// accumulate adds the network's output for a tile to the accumulators, which are float32
-// whatever it is: of rows the strip's.
+// accumulate adds the network's output for a tile, times its share of every voxel, to the
+// accumulators, which are float32 whatever it is: of rows the strip's.
 func (r *run) accumulate(p pass) error {
 	z, y, x := &r.axes[0], &r.axes[1], &r.axes[2]
-	tx, ix, cx := x.inside(p.tile[2])
-	ty, iy, cy := y.inside(p.tile[1])
+	tx, ix, _ := x.inside(p.tile[2])
+	ty, iy, _ := y.inside(p.tile[1])
 	tz, iz, cz := z.inside(p.tile[0])
+	wz := z.shares(p.tile[0])
+	wy, wx := y.shares(p.tile[1]), x.shares(p.tile[2])
 	skip := max(0, r.lines[0]-iy)
-	ty, iy, cy = ty+skip, iy+skip, min(cy-skip, r.lines[1]-iy-skip)
+	ty, iy = ty+skip, iy+skip
+	wy = wy[skip:min(len(wy), r.lines[1]-iy+skip)]
 	size, ring, first := y.tile*x.tile, z.ring(), 0
 	if r.Apart {
 		first = p.network * r.Classes
@@ -92,30 +95,31 @@ func (r *run) accumulate(p pass) error {
 		at, end := (class*z.tile+from)*size, (class*z.tile+from+1)*size
 		dst := r.sums[((first+class)*ring+(iz+dz)%ring)*r.lineSize()+(iy-r.lines[0])*x.n+ix:]
 		window := kernel.Window{Y: ty, X: tx, TileY: y.tile, TileX: x.tile, FlipY: p.flip[1], FlipX: p.flip[2]}
-		weight, wy, wx := r.share*z.weights[tz+dz], y.weights[ty:ty+cy], x.weights[tx:tx+cx]
+		weight, bad := r.share*wz[dz], 0
 		if r.HalfOutputs != nil {
-			kernel.AccumulateHalf(dst, x.n, r.HalfOutputs[p.slot][at:end], window, weight, wy, wx)
+			bad = kernel.AccumulateHalf(dst, x.n, r.HalfOutputs[p.slot][at:end], window, weight, wy, wx)
 		} else {
-			kernel.Accumulate(dst, x.n, r.Outputs[p.slot][at:end], window, weight, wy, wx)
+			bad = kernel.Accumulate(dst, x.n, r.Outputs[p.slot][at:end], window, weight, wy, wx)
+		}
+		if bad > 0 {
+			return fault.New(fault.Model, "the network gave %d values that are NaN or infinite in plane %d of channel %d", bad, iz+dz, first+class)
 		}
 		return nil
 	})
 }
 
-// finish divides rows of a plane of the accumulators by their weights into dst
-// (accumulated x the strip's rows x nx) and empties them for reuse.
-func (r *run) finish(dst []float32, plane, from, to int) error {
-	z, y, x := &r.axes[0], &r.axes[1], &r.axes[2]
-	n, ring := r.lineSize(), z.ring()
-	wy := make([]float32, to-from)
-	for i, w := range y.inverse[r.lines[0]+from : r.lines[0]+to] {
-		wy[i] = w * z.inverse[plane]
+// handOver gives a plane that no further tile touches to Plane, and empties the one before,
+// which Plane still needed, for reuse.
+func (r *run) handOver(plane int) error {
+	n, ring := r.lineSize(), r.axes[0].ring()
+	if err := r.Plane(plane, r.sums[plane%ring*n:], ring*n); err != nil {
+		return err
 	}
-	for channel := range r.Accumulated() {
-		a := (channel*ring + plane%ring) * n
-		if bad := kernel.Finish(dst[channel*n+from*x.n:channel*n+to*x.n], r.sums[a+from*x.n:a+to*x.n], wy, x.inverse); bad > 0 {
-			return fault.New(fault.Model, "the network gave %d values that are NaN or infinite in plane %d of channel %d", bad, plane, channel)
-		}
+	if before := plane - 1; before >= 0 && before+ring < r.Shape[0] {
+		return parallel.For(r.Accumulated(), r.Threads, func(_, channel int) error {
+			clear(r.sums[(channel*ring+before%ring)*n:][:n])
+			return nil
+		})
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ type axis struct {
 	pad       int       // voxels of padding before the image, where it is shorter than a tile
 	positions []int     // tile starts on the padded axis
 	weights   []float32 // of a tile's voxels
-	inverse   []float32 // per image voxel, 1 / sum of the weights of the tiles over it
+	sum       []float64 // per voxel of the padded axis, of the weights of the tiles over it
 }
 
 // newAxis lays tiles along an axis. Where slices is true every voxel of the axis is
@@ -75,17 +75,24 @@ func newAxis(n, tile int, slices bool, share float64) axis {
 	for i, w := range g {
 		a.weights[i] = float32(w / peak)
 	}
-	sum := make([]float64, padded)
+	a.sum = make([]float64, padded)
 	for _, p := range a.positions {
 		for i, w := range a.weights {
-			sum[p+i] += float64(w)
+			a.sum[p+i] += float64(w)
 		}
 	}
-	a.inverse = make([]float32, n)
-	for i := range a.inverse {
-		a.inverse[i] = float32(1 / sum[a.pad+i])
-	}
 	return a
+}
+
+// shares returns the weights of a tile at p as parts of the sum over all tiles, for those
+// of its voxels that lie in the image.
+func (a *axis) shares(p int) []float32 {
+	first, _, count := a.inside(p)
+	shares := make([]float32, count)
+	for i := range shares {
+		shares[i] = float32(float64(a.weights[first+i]) / a.sum[p+first+i])
+	}
+	return shares
 }
 
 // inside returns the part of a tile at p that lies in the image: first voxel within

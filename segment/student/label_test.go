@@ -6,15 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/libflare/libflare/segment"
 	"github.com/libflare/libflare/segment/imageio"
@@ -364,32 +360,21 @@ func TestLabelBadInput(t *testing.T) {
 		_, err := Label(t.Context(), bad)
 		assert.ErrorContains(t, err, text)
 	}
-
-	// In a process of its own, whose files cannot grow beyond a size: labels fit, probabilities
-	// do not.
-	full := labelOptions(t, teacher, images)
-	command := exec.Command(os.Args[0])
-	command.Env = append(os.Environ(), fullDisk+"="+strings.Join([]string{teacher[0], images, full.Out, full.Open.Runtime}, "\n"))
-	text, err := command.CombinedOutput()
-	require.Error(t, err)
-	assert.Equal(t, int(fault.IO), command.ProcessState.ExitCode(), "%s", text)
-	assert.Contains(t, string(text), "writing "+filepath.Join(full.Out, "case_00.npz"))
-	entries, err := os.ReadDir(full.Out)
-	require.NoError(t, err)
-	assert.Empty(t, entries)
 }
 
-// fullDisk is the environment variable by which the test's own binary labels on a disk that
-// is full: its value is teacher, images, out and runtime, a line each.
-const fullDisk = "FLARE_STUDENT_FULL"
-
-func labelOnFullDisk(value string) error {
-	signal.Ignore(unix.SIGXFSZ)
-	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 2000, Max: 2000}); err != nil {
-		return err
+// A full disk leaves no half of a case's files.
+func TestLabelOnAFullDisk(t *testing.T) {
+	if !inAProcessOfItsOwn(t) {
+		return
 	}
-	p := strings.Split(value, "\n")
-	_, err := Label(context.Background(), LabelOptions{Teacher: p[:1], Images: p[1], Out: p[2], SoftBelow: 0.9,
-		Open: segment.OpenOptions{Device: "ort", Runtime: p[3]}})
-	return err
+	teacher := []string{randomBundle(t, plainDataset, []int{4, 8}, 1)}
+	images := filepath.Join(toyFolder(t, 0, 2), "imagesTr")
+	o := labelOptions(t, teacher, images)
+	o.SoftBelow = 0.9
+	var err error
+	limitFiles(t, 2000, func() { _, err = Label(t.Context(), o) }) // labels fit, probabilities do not
+	assert.Equal(t, fault.IO, fault.KindOf(err), "%v", err)
+	entries, err := os.ReadDir(o.Out)
+	require.NoError(t, err)
+	assert.Empty(t, entries)
 }

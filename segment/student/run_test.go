@@ -174,11 +174,6 @@ func TestRunCancelled(t *testing.T) {
 const killed = "FLARE_STUDENT_RUN"
 
 func TestMain(m *testing.M) {
-	if value := os.Getenv(fullDisk); value != "" {
-		err := labelOnFullDisk(value)
-		fmt.Println(err)
-		os.Exit(int(fault.KindOf(err)))
-	}
 	if path := os.Getenv(killed); path != "" {
 		text, err := os.ReadFile(path)
 		c := Config{}

@@ -214,25 +214,16 @@ func BenchmarkAccumulateHalf(b *testing.B) {
 	}
 }
 
-// 32 planes of 14 classes.
-func BenchmarkFinish(b *testing.B) {
-	const classes, depth, n = 14, 32, 320
-	acc, dst, w := buffer(b, classes*depth*n*n), buffer(b, classes*n*n), noise(n)
-	moves(b, classes*depth, 3*4*classes*depth*n*n, 0, func(_, i int) {
-		Finish(dst[i%classes*n*n:], acc[i*n*n:], w, w)
-	})
-}
-
-// A plane of 14 and of 118 classes, as just written: in the second-level cache as blocks
-// of rows, as resample.Labels goes over it.
-func BenchmarkWinner(b *testing.B) {
-	const n, planes = 320, 4
+// Planes of 14 and of 118 classes, in memory, in blocks as resample.Labels takes.
+func BenchmarkTop(b *testing.B) {
+	const n, block = 320, 8192
 	for _, classes := range []int{14, 118} {
 		b.Run(fmt.Sprint(classes), func(b *testing.B) {
-			logits, labels := buffer(b, planes*classes*n*n), make([]uint16, planes*n*n)
-			moves(b, planes*n/4, planes*n*n*(4*classes+2), 0, func(_, i int) {
-				plane, at := i/(n/4), i%(n/4)*4*n
-				Winner(labels[plane*n*n+at:], logits[plane*classes*n*n+at:], n*n, classes, 4*n)
+			planes, blocks := 4*118/classes, n*n/block
+			logits, labels, second := buffer(b, planes*classes*n*n), make([]uint16, n*n), make([]float32, n*n)
+			moves(b, planes*blocks, planes*blocks*block*4*classes, 0, func(_, i int) {
+				plane, at := i/blocks, i%blocks*block
+				Top(labels[at:], second[at:], logits[plane*classes*n*n+at:], n*n, classes, block)
 			})
 		})
 	}
@@ -256,7 +247,7 @@ func BenchmarkProduct(b *testing.B) {
 	}
 }
 
-// Rows of a plane with a class border every 40 voxels.
+// Rows of a plane with a class border every 40 voxels, three output rows to a cell.
 func BenchmarkSample(b *testing.B) {
 	const in, out, rows = 320, 512, 320
 	x0, w := make([]int32, out), make([]float32, out)
@@ -271,17 +262,27 @@ func BenchmarkSample(b *testing.B) {
 			for i := range labels {
 				labels[i] = uint16(i % in / 40)
 			}
+			p := &Planes{Logits: [2][]float32{low, high}, Labels: [2][]uint16{labels, labels}, Stride: in * rows, Channels: classes}
 			lines, runs, panels := make([]*Line, runtime.NumCPU()), make([][]Run, runtime.NumCPU()), make([][]float32, runtime.NumCPU())
+			cells := make([][3]Row, runtime.NumCPU())
 			for i := range lines {
-				lines[i], runs[i], panels[i] = NewLine(in, x0, w), make([]Run, in), make([]float32, classes*(out+Slack))
+				lines[i], runs[i], panels[i] = NewLine(in, x0, w), make([]Run, in), make([]float32, classes*3*(out+Slack))
 			}
-			_, unsure := lines[0].Settle(runs[0], labels, labels, [2]int{})
+			settle := func(worker, i int) []Row {
+				for k := range cells[worker] {
+					cells[worker][k] = Row{Offset: [2]int64{int64(i) * in, int64(i+1) * in}, Plane: [2]int32{0, 1}, Weight: [4]float32{0.25, 0.25, 0.25, 0.25}}
+				}
+				lines[worker].Settle(cells[worker][:], runs[worker], p)
+				return cells[worker][:]
+			}
+			unsure := int(settle(0, 0)[0].Unsure)
 			b.Logf("%d of %d voxels are unsure", unsure, out)
-			moves(b, rows-1, (rows-1)*unsure*classes*(2*4*4+4), 0, func(worker, i int) {
-				row := [2]int{i * in, i*in + in}
-				n, _ := lines[worker].Settle(runs[worker], labels, labels, row)
-				c := Corner{Low: low, High: high, Row: row, Weight: [4]float32{0.25, 0.25, 0.25, 0.25}, Stride: in * rows, Classes: classes}
-				lines[worker].Sample(panels[worker], out+Slack, &c, runs[worker][:n])
+			moves(b, rows-1, (rows-1)*unsure*classes*(3*4+4*4*in/out), 0, func(worker, i int) {
+				cell := settle(worker, i)
+				for k := range cell {
+					cell[k].Place = int32(k * (out + Slack))
+				}
+				lines[worker].Sample(panels[worker], 3*(out+Slack), p, cell, runs[worker])
 			})
 		})
 	}

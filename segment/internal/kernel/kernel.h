@@ -25,6 +25,28 @@ typedef struct {
 
 #define KERNEL_UNSURE 0xffff
 
+/* An output row: where it lies among the rows of two low-resolution planes, how it is
+ * interpolated, and what becomes of it. */
+typedef struct {
+    int64_t at;           /* where its labels go */
+    int64_t offset[2];    /* of the rows below and above it within a plane; they may be the same */
+    int32_t plane[2];     /* the planes below and above it, 0 or 1; likewise */
+    float weight[4];      /* of the lower plane's two rows and of the higher one's */
+    int32_t runs, count;  /* its runs */
+    int32_t unsure;       /* how many of its voxels lie in unsure ones */
+    int32_t place;        /* where those stand among such of several rows */
+} kernel_row;
+
+/* Two planes of low-resolution logits, and what top finds of them. */
+typedef struct {
+    const float *logits[2];
+    const uint16_t *labels[2];
+    const float *second[2];
+} kernel_planes;
+
+/* Below every logit; sums of it with weights do not overflow. */
+#define KERNEL_LOWEST -1e30f
+
 /* cubic reads so many rows from the start of a window's last output row on, ... */
 #define KERNEL_REACH 16
 
@@ -71,48 +93,46 @@ typedef struct {
     /* dst (n1 x n0) = transpose of src (n0 x n1), both with row strides. */
     void (*transpose)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t n0, int64_t n1);
     /* dst[y][x] += weight * wy[y] * wx[x] * src[y][x]; a negative src_stride and reverse_x
-     * read the source mirrored (src then points at its first row in reading order). */
-    void (*accumulate)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t ny, int64_t nx,
-                       float weight, const float *wy, const float *wx, int32_t reverse_x);
+     * read the source mirrored (src then points at its first row in reading order). Returns
+     * the number of values of src that are not finite. */
+    int64_t (*accumulate)(float *dst, int64_t dst_stride, const float *src, int64_t src_stride, int64_t ny, int64_t nx,
+                          float weight, const float *wy, const float *wx, int32_t reverse_x);
     /* The same of float16, IEEE 754 binary16. */
-    void (*accumulate_half)(float *dst, int64_t dst_stride, const uint16_t *src, int64_t src_stride, int64_t ny, int64_t nx,
-                            float weight, const float *wy, const float *wx, int32_t reverse_x);
-    /* dst[y][x] = acc[y][x] * wy[y] * wx[x]; acc = 0. Returns the number of values that
-     * are not finite. */
-    int64_t (*finish)(float *dst, float *acc, int64_t ny, int64_t nx, const float *wy, const float *wx);
-    /* One output row of linearly resampled logits: the four rows around it, combined with
-     * the weights w, then interpolated along x. rows[k] + c*class_stride is row k of class c;
-     * low: n_low+1 floats of scratch. best: n_out floats of scratch. */
-    void (*argmax)(uint16_t *labels, float *best, float *low, const float *const rows[4], const float w[4],
-                   int64_t class_stride, int64_t classes, int64_t n_low, int64_t n_out, const int32_t *x0, const float *wx);
-    /* The same for region-based heads: region i with a logit above 0 (sigmoid above 0.5)
-     * overwrites the label with values[i]. */
-    void (*regions)(uint16_t *labels, float *low, const float *const rows[4], const float w[4],
-                    int64_t class_stride, int64_t classes, int64_t n_low, int64_t n_out, const int32_t *x0, const float *wx,
-                    const uint16_t *values);
-    /* The resampled row of one class itself. */
+    int64_t (*accumulate_half)(float *dst, int64_t dst_stride, const uint16_t *src, int64_t src_stride, int64_t ny, int64_t nx,
+                               float weight, const float *wy, const float *wx, int32_t reverse_x);
+    /* One output row of linearly resampled logits of one class: the four rows around it,
+     * combined with the weights w, then interpolated along x. low: n_low+1 floats of scratch. */
     void (*logits)(float *out, float *low, const float *const rows[4], const float w[4],
                    int64_t n_low, int64_t n_out, const int32_t *x0, const float *wx);
     /* labels[i] = the class of the largest of x[c*class_stride + i], the first of equals. */
     void (*winner)(uint16_t *labels, const float *x, int64_t class_stride, int64_t classes, int64_t n);
+    /* The same, and the second largest logit: what all other classes do not exceed. */
+    void (*top)(uint16_t *labels, float *second, const float *x, int64_t class_stride, int64_t classes, int64_t n);
     /* labels[i] = 1 + the last class whose x[c*class_stride + i] is above 0, or 0. */
     void (*last)(uint16_t *labels, const float *x, int64_t class_stride, int64_t classes, int64_t n);
-    /* One output row between the four rows a, b, c, d of n labels: its runs, in order and
-     * without gaps. Cell x lies at column x, or (between) from column x to x+1; first[x] is
-     * the first output voxel of cell x, first[n] the number of output voxels. Returns the
-     * number of runs, n at most, and in unsure how many voxels lie in runs that are. cell:
-     * n elements of scratch. */
-    int64_t (*settle)(kernel_run *runs, uint16_t *cell, const uint16_t *a, const uint16_t *b, const uint16_t *c,
-                      const uint16_t *d, int64_t n, int32_t between, const int32_t *first, int64_t *unsure);
-    /* What logits computes, for the voxels of the unsure runs only, one after the other and
-     * for all classes: panel[c*panel_stride + i]. The rows are followed by KERNEL_SLACK
-     * finite floats, and so are, if dense, x0 and wx by elements; panel rows have as much
-     * room. dense: x0 grows by 1 at most from voxel to voxel. */
-    void (*sample)(float *panel, int64_t panel_stride, const float *const rows[4], const float w[4], int64_t class_stride,
-                   int64_t classes, const kernel_run *runs, int64_t count, const int32_t *x0, const float *wx, int32_t dense);
-    /* Writes a row of labels of 1 or 2 bytes, voxel x at element offset + x*step: those of
-     * the runs, where unsure the next of settled, each through values unless that is NULL. */
-    void (*paint)(void *dst, int32_t size, int64_t offset, int64_t step, const kernel_run *runs, int64_t count,
+    /* Splits output rows into runs, in order and without gaps, by the labels of the voxels
+     * around them, n a row, and fills in the rows' runs, count and unsure. Cell x lies at
+     * column x, or (between) from column x to x+1; first[x] is the first output voxel of cell
+     * x, first[n] the number of output voxels. A row has n runs at most, and shares them with
+     * the row before where both lie in the same cells. cell: n elements of scratch. */
+    void (*settle)(kernel_row *rows, int64_t count, kernel_run *runs, uint16_t *cell, const uint16_t *const labels[2],
+                   int64_t n, int32_t between, const int32_t *first);
+    /* What logits computes, for the voxels of the rows' unsure runs only and for all classes:
+     * those of a row, one after the other, at panel[c*panel_stride + place]. The planes are
+     * followed by KERNEL_SLACK finite floats, x0 and wx by elements, and the place of a row's
+     * voxels by room. dense: x0 grows by 1 at most from voxel to voxel. */
+    void (*sample)(float *panel, int64_t panel_stride, const float *const planes[2], int64_t class_stride, int64_t classes,
+                   const kernel_row *rows, int64_t count, const kernel_run *runs, const int32_t *x0, const float *wx, int32_t dense);
+    /* The labels that winner finds for what sample computes, at settled[place]: among the labels
+     * around a voxel, where the interpolated second logits show that no other class can be
+     * larger, as is the rule; else among all classes. The planes' second is followed by
+     * KERNEL_SLACK finite floats, and so are their logits. */
+    void (*decide)(uint16_t *settled, const kernel_planes *planes, int64_t class_stride, int64_t classes, const kernel_row *rows,
+                   int64_t count, const kernel_run *runs, int64_t n_low, const int32_t *x0, const float *wx, int32_t dense);
+    /* Writes rows of labels of 1 or 2 bytes, voxel x at element at + x*step: those of the
+     * runs, where unsure the next of settled from the row's place on, each through values
+     * unless that is NULL. */
+    void (*paint)(void *dst, int32_t size, int64_t step, const kernel_row *rows, int64_t count, const kernel_run *runs,
                   const uint16_t *settled, const uint16_t *values);
     /* out[r*out_stride + i] = bias[r] + sum_k weight[r*channels + k] * in[k*in_stride + i],
      * i below n. scratch: KERNEL_COLUMNS x (rows + channels) floats. */

@@ -2,16 +2,18 @@ package kernel
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-func TestWinnerAndLast(t *testing.T) {
+func TestWinnerTopAndLast(t *testing.T) {
 	eachSet(t, func(t *testing.T) {
-		for _, classes := range []int{1, 2, 14, 118} {
-			for _, n := range []int{1, 5, 255, 256, 257, 700} {
+		for _, classes := range []int{1, 2, 3, 4, 5, 6, 14, 118} {
+			for _, n := range []int{1, 5, 63, 64, 255, 256, 257, 700, 8192, 8193} {
 				r := rand.New(rand.NewPCG(uint64(classes), uint64(n)))
 				stride := n + 3
 				logits := make([]float32, classes*stride)
@@ -22,6 +24,11 @@ func TestWinnerAndLast(t *testing.T) {
 				winner[n], last[n] = 77, 78
 				Winner(winner, logits, stride, classes, n)
 				Last(last, logits, stride, classes, n)
+				top, second := make([]uint16, n+1), make([]float32, n+1)
+				top[n], second[n] = winner[n], 79
+				Top(top, second, logits, stride, classes, n)
+				require.Equal(t, winner, top)
+				require.EqualValues(t, 79, second[n])
 				for i := range n {
 					best, positive := 0, 0
 					for c := range classes {
@@ -33,6 +40,15 @@ func TestWinnerAndLast(t *testing.T) {
 						}
 					}
 					require.EqualValues(t, best, winner[i], "%d classes, voxel %d of %d", classes, i, n)
+					others := float32(math.Inf(-1))
+					for c := range classes {
+						if c != best {
+							others = max(others, logits[c*stride+i])
+						}
+					}
+					if classes > 1 {
+						require.Equal(t, others, second[i], "%d classes, voxel %d of %d", classes, i, n)
+					}
 					require.EqualValues(t, positive, last[i], "%d classes, voxel %d of %d", classes, i, n)
 				}
 				require.EqualValues(t, [2]uint16{77, 78}, [2]uint16{winner[n], last[n]})
@@ -97,98 +113,133 @@ func expand(t *testing.T, runs []Run, n int) []uint16 {
 	return labels
 }
 
+// cases returns rows of the two planes of three rows: in the same cells with different
+// weights, in other rows, in one row, in one plane.
+func cases(in int) []Row {
+	n := int64(in)
+	return []Row{
+		{Offset: [2]int64{n, 2 * n}, Plane: [2]int32{0, 1}, Weight: [4]float32{0.1, 0.4, 0.2, 0.3}},
+		{Offset: [2]int64{n, 2 * n}, Plane: [2]int32{0, 1}, Weight: [4]float32{0.3, 0.2, 0.4, 0.1}},
+		{Offset: [2]int64{n, 2 * n}, Plane: [2]int32{0, 1}, Weight: [4]float32{0.7, 0.1, 0.1, 0.1}},
+		{Offset: [2]int64{0, n}, Plane: [2]int32{0, 1}, Weight: [4]float32{0.25, 0.25, 0.25, 0.25}},
+		{Offset: [2]int64{0, n}, Plane: [2]int32{1, 1}, Weight: [4]float32{0.2, 0.8, 0, 0}},
+		{Offset: [2]int64{n, n}, Plane: [2]int32{0, 0}, Weight: [4]float32{1, 0, 0, 0}},
+	}
+}
+
 func TestSettle(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	eachSet(t, func(t *testing.T) {
 		for _, line := range tables() {
 			name := line.name
 			in := line.In
-			low, high := blobs(r, 3, in), blobs(r, 3, in)
+			p := &Planes{Labels: [2][]uint16{blobs(r, 3, in), blobs(r, 3, in)}}
 			if r.IntN(2) == 0 {
-				copy(high, low)
+				copy(p.Labels[1], p.Labels[0])
 			}
-			row := [2]int{in, 2 * in}
-			runs := make([]Run, in)
-			n, unsure := line.Settle(runs, low, high, row)
-			got := expand(t, runs[:n], len(line.X0))
-			corners := func(x int) uint16 {
-				a := low[row[0]+x]
-				if low[row[1]+x] != a || high[row[0]+x] != a || high[row[1]+x] != a {
-					return Unsure
+			rows := cases(in)
+			runs := make([]Run, len(rows)*in)
+			line.Settle(rows, runs, p)
+			assert.Equal(t, rows[0].Runs, rows[2].Runs, "they share a cell")
+			for _, row := range rows {
+				got := expand(t, runs[row.Runs:row.Runs+row.Count], len(line.X0))
+				corners := func(x int) uint16 {
+					low, high := p.Labels[row.Plane[0]], p.Labels[row.Plane[1]]
+					a := low[int(row.Offset[0])+x]
+					if low[int(row.Offset[1])+x] != a || high[int(row.Offset[0])+x] != a || high[int(row.Offset[1])+x] != a {
+						return Unsure
+					}
+					return a
 				}
-				return a
+				unsure := int32(0)
+				for x, x0 := range line.X0 {
+					want := corners(int(x0))
+					if line.between && int(x0) < in-1 && corners(int(x0)+1) != want {
+						want = Unsure
+					}
+					require.Equal(t, want, got[x], "%s voxel %d", name, x)
+					if want == Unsure {
+						unsure++
+					}
+				}
+				require.Equal(t, unsure, row.Unsure, name)
 			}
-			for x, x0 := range line.X0 {
-				want := corners(int(x0))
-				if line.between && int(x0) < in-1 && corners(int(x0)+1) != want {
-					want = Unsure
-				}
-				require.Equal(t, want, got[x], "%s voxel %d", name, x)
-				if want == Unsure {
-					unsure--
-				}
-			}
-			require.Zero(t, unsure, name)
 		}
 	})
 }
 
 // What Sample computes is equal, bit for bit, to what Logits does; and the way over the
-// low-resolution labels gives the labels of Argmax and Regions.
+// low-resolution labels gives the labels that those logits have, with Sample and with Decide.
 func TestSampleIsLogits(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 4))
 	eachSet(t, func(t *testing.T) {
 		for _, line := range tables() {
 			name := line.name
-			for _, classes := range []int{2, 14} {
+			for _, classes := range []int{1, 2, 14} {
 				in, n := line.In, len(line.X0)
 				plane := 3 * in
-				low, high := noise(classes*plane+Slack), noise(classes*plane+Slack+1)
+				p := &Planes{Logits: [2][]float32{noise(classes*plane + Slack), noise(classes*plane + Slack + 1)}, Stride: plane, Channels: classes}
 				// One class stands out over stretches, so that some cells agree.
 				for i, label := range blobs(r, 3, in) {
-					low[int(label)%classes*plane+i] += 6
-					high[int(label)%classes*plane+i] += 6
+					p.Logits[0][int(label)%classes*plane+i] += 6
+					p.Logits[1][int(label)%classes*plane+i] += 6
 				}
-				c := &Corner{Low: low, High: high, Row: [2]int{in, 2 * in}, Weight: [4]float32{0.1, 0.4, 0.2, 0.3}, Stride: plane, Classes: classes}
 				values := make([]uint16, classes)
 				for i := range values {
 					values[i] = uint16(i * 37 % 251)
 				}
 				for _, regions := range []bool{false, true} {
-					below, above, runs := make([]uint16, plane), make([]uint16, plane), make([]Run, in)
 					pick, written := Winner, []uint16(nil)
 					if regions {
 						pick, written = Last, append([]uint16{0}, values...)
 					}
-					pick(below, low, plane, classes, plane)
-					pick(above, high, plane, classes, plane)
-					count, unsure := line.Settle(runs, below, above, c.Row)
-					stride := unsure + Slack
-					panel, settled := make([]float32, classes*stride), make([]uint16, unsure+1)
-					if unsure > 0 {
-						line.Sample(panel, stride, c, runs[:count])
-						pick(settled, panel, stride, classes, unsure)
+					for i := range p.Labels {
+						p.Labels[i] = make([]uint16, plane)
+						pick(p.Labels[i], p.Logits[i], plane, classes, plane)
 					}
-					logits := make([][]float32, classes)
-					for class := range logits {
-						logits[class] = make([]float32, n)
-						line.Logits(logits[class], c, class)
-						i := 0
-						for x, label := range expand(t, runs[:count], n) {
-							if label == Unsure {
-								require.Equal(t, logits[class][x], panel[class*stride+i], "%s class %d voxel %d", name, class, x)
-								i++
+					rows := cases(in)
+					runs := make([]Run, len(rows)*in)
+					line.Settle(rows, runs, p)
+					room := 0
+					for i := range rows {
+						rows[i].At, rows[i].Place = int64(i*n), int32(room)
+						room += int(rows[i].Unsure) + Slack
+					}
+					panel, settled := make([]float32, classes*room), make([]uint16, room)
+					line.Sample(panel, room, p, rows, runs)
+					pick(settled, panel, room, classes, room)
+					got, want, logits := make([]uint16, len(rows)*n), make([]uint16, n), make([]float32, classes*n)
+					Paint(got, 1, rows, runs, settled, written)
+					if !regions {
+						for i := range p.Second {
+							p.Second[i] = make([]float32, plane+Slack)
+							Top(p.Labels[i], p.Second[i], p.Logits[i], plane, classes, plane)
+						}
+						clear(settled)
+						line.Decide(settled, p, rows, runs)
+						decided := make([]uint16, len(got))
+						Paint(decided, 1, rows, runs, settled, nil)
+						require.Equal(t, got, decided, "%s", name)
+					}
+					for k, row := range rows {
+						for class := range classes {
+							line.Logits(logits[class*n:(class+1)*n], p, &row, class)
+							i := int(row.Place)
+							for x, label := range expand(t, runs[row.Runs:row.Runs+row.Count], n) {
+								if label == Unsure {
+									require.Equal(t, logits[class*n+x], panel[class*room+i], "%s row %d class %d voxel %d", name, k, class, x)
+									i++
+								}
 							}
 						}
+						pick(want, logits, n, classes, n)
+						for x := range want {
+							if regions {
+								want[x] = written[want[x]]
+							}
+						}
+						require.Equal(t, want, got[k*n:(k+1)*n], "%s row %d regions %t", name, k, regions)
 					}
-					got, want := make([]uint16, n), make([]uint16, n)
-					Paint(got, 0, 1, runs[:count], settled, written)
-					if regions {
-						line.Regions(want, c, values)
-					} else {
-						line.Argmax(want, c)
-					}
-					require.Equal(t, want, got, "%s regions %t", name, regions)
 				}
 			}
 		}
@@ -196,28 +247,33 @@ func TestSampleIsLogits(t *testing.T) {
 }
 
 func TestPaint(t *testing.T) {
-	runs := []Run{{0, 3, 1}, {3, 5, Unsure}, {5, 40, 0}, {40, 41, Unsure}, {41, 75, 2}}
-	settled, values := []uint16{2, 0, 1}, []uint16{9, 200, 77}
+	runs := []Run{{0, 75, 3}, {0, 3, 1}, {3, 5, Unsure}, {5, 40, 0}, {40, 41, Unsure}, {41, 75, 2}}
+	settled, values := []uint16{99, 99, 2, 0, 1}, []uint16{9, 200, 77, 4}
 	eachSet(t, func(t *testing.T) {
 		for _, step := range []int{1, -1, 3, -2} {
 			for _, v := range [][]uint16{nil, values} {
-				at, n := 5, 75
+				n := 75
+				rows := []Row{{At: 5, Runs: 1, Count: 5, Unsure: 3, Place: 2}, {At: 300, Count: 1}}
 				if step < 0 {
-					at = 5 - (n-1)*step
+					rows[0].At -= int64((n - 1) * step)
+					rows[1].At -= int64((n - 1) * step)
 				}
-				narrow, wide := make([]uint8, 300), make([]uint16, 300)
-				Paint(narrow, at, step, runs, settled, v)
-				Paint(wide, at, step, runs, settled, v)
-				want, next := make([]uint16, 300), 0
-				for x, label := range expand(t, runs, n) {
-					if label == Unsure {
-						label = settled[next]
-						next++
+				narrow, wide := make([]uint8, 600), make([]uint16, 600)
+				Paint(narrow, step, rows, runs, settled, v)
+				Paint(wide, step, rows, runs, settled, v)
+				want := make([]uint16, 600)
+				for _, row := range rows {
+					next := row.Place
+					for x, label := range expand(t, runs[row.Runs:row.Runs+row.Count], n) {
+						if label == Unsure {
+							label = settled[next]
+							next++
+						}
+						if v != nil {
+							label = v[label]
+						}
+						want[int(row.At)+x*step] = label
 					}
-					if v != nil {
-						label = v[label]
-					}
-					want[at+x*step] = label
 				}
 				require.Equal(t, want, wide, "step %d", step)
 				for i := range want {

@@ -13,9 +13,9 @@ typedef float SET(floats) __attribute__((vector_size(VECTOR), aligned(4), may_al
 #include "head.h"
 
 const kernels SET(kernels) = {
-    SET(load),       SET(scan),            SET(extremes), SET(clip),   SET(linear),  SET(cubic),  SET(across), SET(transpose),
-    SET(accumulate), SET(accumulate_half), SET(finish),   SET(argmax), SET(regions), SET(logits), SET(winner), SET(last),
-    SET(settle),     SET(sample),          SET(paint),    SET(product),
+    SET(load),       SET(scan),            SET(extremes), SET(clip),   SET(linear), SET(cubic), SET(across), SET(transpose),
+    SET(accumulate), SET(accumulate_half), SET(logits),   SET(winner), SET(top),    SET(last),  SET(settle), SET(sample),
+    SET(decide),     SET(paint),           SET(product),
 };
 
 #undef SET

@@ -3,11 +3,10 @@ package kernel
 /*
 #include "kernel.h"
 
-static void k_accumulate(float *dst, int64_t ds, const float *src, int64_t ss, int64_t ny, int64_t nx, float weight,
-                         const float *wy, const float *wx, int32_t rev) { kernel_now.accumulate(dst, ds, src, ss, ny, nx, weight, wy, wx, rev); }
-static void k_accumulate_half(float *dst, int64_t ds, const uint16_t *src, int64_t ss, int64_t ny, int64_t nx, float weight,
-                              const float *wy, const float *wx, int32_t rev) { kernel_now.accumulate_half(dst, ds, src, ss, ny, nx, weight, wy, wx, rev); }
-static int64_t k_finish(float *dst, float *acc, int64_t ny, int64_t nx, const float *wy, const float *wx) { return kernel_now.finish(dst, acc, ny, nx, wy, wx); }
+static int64_t k_accumulate(float *dst, int64_t ds, const float *src, int64_t ss, int64_t ny, int64_t nx, float weight,
+                            const float *wy, const float *wx, int32_t rev) { return kernel_now.accumulate(dst, ds, src, ss, ny, nx, weight, wy, wx, rev); }
+static int64_t k_accumulate_half(float *dst, int64_t ds, const uint16_t *src, int64_t ss, int64_t ny, int64_t nx, float weight,
+                                 const float *wy, const float *wx, int32_t rev) { return kernel_now.accumulate_half(dst, ds, src, ss, ny, nx, weight, wy, wx, rev); }
 */
 import "C"
 
@@ -19,20 +18,20 @@ type Window struct {
 }
 
 // Accumulate adds weight * wy[y] * wx[x] * src[w.Y+y][w.X+x] to dst[y][x], where src
-// is the unmirrored tile.
-func Accumulate(dst []float32, dstStride int, src []float32, w Window, weight float32, wy, wx []float32) {
+// is the unmirrored tile, and returns how many values of src are not finite.
+func Accumulate(dst []float32, dstStride int, src []float32, w Window, weight float32, wy, wx []float32) int {
 	_, _ = dst[(len(wy)-1)*dstStride+len(wx)-1], src[w.TileY*w.TileX-1]
 	first, stride, reverse := w.reading(len(wx))
-	C.k_accumulate(ptr(dst), C.int64_t(dstStride), ptr(src[first:]), stride, C.int64_t(len(wy)), C.int64_t(len(wx)),
-		C.float(weight), ptr(wy), ptr(wx), reverse)
+	return int(C.k_accumulate(ptr(dst), C.int64_t(dstStride), ptr(src[first:]), stride, C.int64_t(len(wy)), C.int64_t(len(wx)),
+		C.float(weight), ptr(wy), ptr(wx), reverse))
 }
 
 // AccumulateHalf is Accumulate of a tile in float16, given as its bits.
-func AccumulateHalf(dst []float32, dstStride int, src []uint16, w Window, weight float32, wy, wx []float32) {
+func AccumulateHalf(dst []float32, dstStride int, src []uint16, w Window, weight float32, wy, wx []float32) int {
 	_, _ = dst[(len(wy)-1)*dstStride+len(wx)-1], src[w.TileY*w.TileX-1]
 	first, stride, reverse := w.reading(len(wx))
-	C.k_accumulate_half(ptr(dst), C.int64_t(dstStride), words(src[first:]), stride, C.int64_t(len(wy)), C.int64_t(len(wx)),
-		C.float(weight), ptr(wy), ptr(wx), reverse)
+	return int(C.k_accumulate_half(ptr(dst), C.int64_t(dstStride), words(src[first:]), stride, C.int64_t(len(wy)), C.int64_t(len(wx)),
+		C.float(weight), ptr(wy), ptr(wx), reverse))
 }
 
 // reading returns where in the tile the kernels start to read nx columns, and how they go on.
@@ -45,11 +44,4 @@ func (w *Window) reading(nx int) (first int, stride C.int64_t, reverse C.int32_t
 		column, reverse = w.TileX-w.X-nx, 1
 	}
 	return row*w.TileX + column, C.int64_t(down), reverse
-}
-
-// Finish writes acc[y][x] * wy[y] * wx[x] to dst, sets acc to zero, and returns how
-// many values are not finite.
-func Finish(dst, acc, wy, wx []float32) int {
-	_, _ = dst[len(wy)*len(wx)-1], acc[len(wy)*len(wx)-1]
-	return int(C.k_finish(ptr(dst), ptr(acc), C.int64_t(len(wy)), C.int64_t(len(wx)), ptr(wy), ptr(wx)))
 }

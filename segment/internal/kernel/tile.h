@@ -1,17 +1,24 @@
 /* Loops over the tiles of a network's output. */
 
-static void SET(accumulate)(float *restrict dst, int64_t dst_stride, const float *restrict src, int64_t src_stride,
-                            int64_t ny, int64_t nx, float weight, const float *restrict wy, const float *restrict wx,
-                            int32_t reverse_x) {
+static int64_t SET(accumulate)(float *restrict dst, int64_t dst_stride, const float *restrict src, int64_t src_stride,
+                               int64_t ny, int64_t nx, float weight, const float *restrict wy, const float *restrict wx,
+                               int32_t reverse_x) {
+    int64_t bad = 0;
     for (int64_t y = 0; y < ny; y++) {
         float *d = dst + y * dst_stride;
         const float *s = src + y * src_stride;
         float w = weight * wy[y];
-        if (reverse_x)
-            for (int64_t x = 0; x < nx; x++) d[x] += w * wx[x] * s[nx - 1 - x];
-        else
-            for (int64_t x = 0; x < nx; x++) d[x] += w * wx[x] * s[x];
+        uint32_t most = 0; /* the bits of the largest magnitude */
+        for (int64_t x = 0; x < nx; x++) {
+            union { float value; uint32_t bits; } v = {s[reverse_x ? nx - 1 - x : x]};
+            uint32_t magnitude = v.bits & 0x7fffffff;
+            most = magnitude > most ? magnitude : most;
+            d[x] += w * wx[x] * v.value;
+        }
+        if (most < 0x7f800000) continue; /* infinity, and above it NaN */
+        for (int64_t x = 0; x < nx; x++) bad += !(s[x] - s[x] == 0);
     }
+    return bad;
 }
 
 /* The value of a float16, IEEE 754 binary16: 5 bits of exponent, 10 of mantissa. */
@@ -38,31 +45,16 @@ static inline void SET(widen)(float *restrict dst, const uint16_t *restrict src,
     for (; i < n; i++) dst[i] = SET(widened)(src[i]);
 }
 
-static void SET(accumulate_half)(float *restrict dst, int64_t dst_stride, const uint16_t *restrict src, int64_t src_stride,
-                                 int64_t ny, int64_t nx, float weight, const float *restrict wy, const float *restrict wx,
-                                 int32_t reverse_x) {
+static int64_t SET(accumulate_half)(float *restrict dst, int64_t dst_stride, const uint16_t *restrict src, int64_t src_stride,
+                                    int64_t ny, int64_t nx, float weight, const float *restrict wy, const float *restrict wx,
+                                    int32_t reverse_x) {
+    int64_t bad = 0;
     float row[512] __attribute__((aligned(64))); /* a piece of one, in the first-level cache */
     for (int64_t y = 0; y < ny; y++)
         for (int64_t x = 0; x < nx; x += 512) {
             int64_t n = nx - x < 512 ? nx - x : 512;
             SET(widen)(row, src + y * src_stride + (reverse_x ? nx - x - n : x), n);
-            SET(accumulate)(dst + y * dst_stride + x, 0, row, 0, 1, n, weight, wy + y, wx + x, reverse_x);
+            bad += SET(accumulate)(dst + y * dst_stride + x, 0, row, 0, 1, n, weight, wy + y, wx + x, reverse_x);
         }
-}
-
-static int64_t SET(finish)(float *restrict dst, float *restrict acc, int64_t ny, int64_t nx, const float *restrict wy,
-                           const float *restrict wx) {
-    int64_t bad = 0;
-    for (int64_t y = 0; y < ny; y++) {
-        float w = wy[y];
-        int32_t row = 0;
-        for (int64_t x = 0; x < nx; x++) {
-            float v = acc[y * nx + x] * (w * wx[x]);
-            row += !(v - v == 0);
-            dst[y * nx + x] = v;
-            acc[y * nx + x] = 0;
-        }
-        bad += row;
-    }
     return bad;
 }

@@ -217,7 +217,7 @@ typedef struct flare_segment_options {
                                            * softmax of the logits (sigmoid for region-based
                                            * models) on the image's grid                    */
     size_t            probabilities_count; /* floats in that buffer, at least as many       */
-    const char       *probabilities_path; /* flare_segment_file: NULL, or a NIfTI file to
+    const char       *probabilities_path; /* flare_segment_file: NULL, or an image file to
                                            * write them to (4-D, float32); each function
                                            * refuses the other's field                      */
     int32_t           mirror;             /* non-zero: average over the mirror flips that the
@@ -261,7 +261,9 @@ FLARE_API flare_status flare_segment(void *labels, int32_t labels_dtype, size_t 
                                      flare_model *model, const flare_volume *image,
                                      const flare_segment_options *options);
 
-/* Segments a file (.nii, .nii.gz) into a file; of an image in several files, one for each
+/* Segments a file into a file; endings, of either: .nii.gz, .nii (NIfTI), .nrrd, .nhdr (NRRD),
+ * .mha, .mhd (MetaImage), and .seg.nrrd, a segmentation of 3D Slicer with the labels' names.
+ * DICOM is FLARE_ERR_UNSUPPORTED; the message says how to convert it. Of an image in several files, one for each
  * channel, in_path is the first, CASE_0000.nii.gz, and CASE_0001.nii.gz and so on are all taken
  * for its channels. Labels are on the input's grid with its header geometry, uint8 (uint16 for
  * labels above 255). Labels and probabilities are written to temporary files and renamed in the

@@ -184,8 +184,7 @@ func (h *nrrd) inSpace(s *stored, domain []int, directions [][]float64, dim int,
 	return nil
 }
 
-// withoutSpace sets the geometry from spacings and, where all axes have them, axis mins,
-// which are the edges of the first voxels unless axes are centred on nodes.
+// withoutSpace sets the geometry from spacings and, where there are both, axis mins, which are the edges of the first voxels unless axes are centred on nodes.
 func (h *nrrd) withoutSpace(s *stored, n int, domain []int) error {
 	g := &s.geometry
 	var values [2][]float64 // spacings, mins
@@ -205,21 +204,16 @@ func (h *nrrd) withoutSpace(s *stored, n int, domain []int) error {
 	if err != nil {
 		return err
 	}
-	mins := values[1] != nil && values[0] != nil
-	for col, axis := range domain {
-		if values[0] != nil && !math.IsNaN(values[0][axis]) {
-			if col < 3 {
-				g.Spacing[col] = values[0][axis]
-			}
-		} else {
-			mins = false
-		}
-		mins = mins && !math.IsNaN(values[1][axis])
-	}
-	if !mins {
+	if values[0] == nil { // mins alone are no place
 		return nil
 	}
 	for col, axis := range domain[:min(len(domain), 3)] {
+		if !math.IsNaN(values[0][axis]) {
+			g.Spacing[col] = values[0][axis]
+		}
+		if values[1] == nil {
+			continue
+		}
 		g.Origin[col] = values[1][axis]
 		if centerings == nil || !strings.EqualFold(centerings[axis], "node") {
 			g.Origin[col] += g.Spacing[col] / 2

@@ -48,10 +48,10 @@ func (s *source) close() {
 	}
 }
 
-// openAt opens the bytes of a file from byte from on, to its end or, where length is above
-// 0, so many; packed is "gzip", "zlib" (or gzip, as MetaIO reads it) or "". Places are of the
-// file, or of what the packed bytes inflate to.
-func openAt(ctx context.Context, path string, from, length int64, packed string) (s *source, err error) {
+// openAt opens length bytes of a file from byte from on, or where length is 0 all to its end;
+// packed is "gzip", "zlib" (or gzip, as MetaIO reads it) or "". Places are of the file, or of
+// what the packed bytes inflate to.
+func openAt(ctx context.Context, path string, from, length int64, packed string) (*source, error) {
 	if err := regular(path); err != nil {
 		return nil, err
 	}
@@ -59,46 +59,51 @@ func openAt(ctx context.Context, path string, from, length int64, packed string)
 	if err != nil {
 		return nil, fault.New(fault.IO, "%s: %w", path, reason(err))
 	}
-	s = &source{ctx: ctx, path: path, file: f}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	info, err := f.Stat()
+	s := &source{ctx: ctx, path: path, file: f}
+	if err := s.startAt(from, length, packed); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// startAt checks that there are these bytes and begins to unpack them.
+func (s *source) startAt(from, length int64, packed string) error {
+	info, err := s.file.Stat()
 	if err != nil {
-		return nil, fault.New(fault.IO, "%s: %w", path, reason(err))
+		return fault.New(fault.IO, "%s: %w", s.path, reason(err))
 	}
 	s.size = info.Size()
 	if from > s.size || length > s.size-from {
-		return nil, fault.New(fault.Format, "%s: the header announces voxels from byte %d to %d, the file has %d bytes: truncated or damaged",
-			path, from, from+max(length, 1), s.size)
+		return fault.New(fault.Format, "%s: the header announces voxels from byte %d to %d, the file has %d bytes: truncated or damaged",
+			s.path, from, from+max(length, 1), s.size)
 	}
-	if length <= 0 {
+	if length == 0 {
 		length = s.size - from
 	}
 	if packed == "" {
 		s.most = from + length
-		return s, s.skip(from)
+		return s.skip(from)
 	}
 	var magic [2]byte
-	n, err := f.ReadAt(magic[:min(length, 2)], from)
+	n, err := s.file.ReadAt(magic[:min(length, 2)], from)
 	if err != nil && err != io.EOF {
-		return nil, fault.New(fault.IO, "%s: %w", path, reason(err))
+		return fault.New(fault.IO, "%s: %w", s.path, reason(err))
 	}
 	isGzip := magic == [2]byte{0x1f, 0x8b}
 	if packed == "gzip" && !isGzip {
-		return nil, fault.New(fault.Format, "%s: no gzip stream at byte %d: starts with % x, expected 1f 8b", path, from, magic[:n])
+		return fault.New(fault.Format, "%s: no gzip stream at byte %d: starts with % x, expected 1f 8b", s.path, from, magic[:n])
 	}
 	begin := newZlib
 	if isGzip {
 		begin = newGunzip
 	}
-	if s.z, err = begin(io.NewSectionReader(f, from, length)); err != nil {
-		return nil, s.fail(err, "the header of the packed voxels")
+	if s.z, err = begin(io.NewSectionReader(s.file, from, length)); err != nil {
+		s.z = nil
+		return s.fail(err, "the header of the packed voxels")
 	}
 	s.most = min(length, 1<<50) * maxInflation
-	return s, nil
+	return nil
 }
 
 // holds refuses a file that is too short for the voxels that a header announces from byte

@@ -194,7 +194,7 @@ func (c *segmentCommand) previousOf(name string, folder bool) (string, error) {
 				return file, nil
 			}
 		}
-		return "", segment.Errorf(segment.ErrNotFound, "--previous: %s holds no %s with an image's ending (%s)", c.Previous, name, strings.Join(imageio.Endings, ", "))
+		return "", segment.Errorf(segment.ErrNotFound, "--previous: %s holds no %s with one of the endings %s", c.Previous, name, strings.Join(imageio.Endings, ", "))
 	case folder:
 		return "", segment.Errorf(segment.ErrArgument, "--previous: %s is one file, %s a folder: name a folder with a file of every case", c.Previous, c.In)
 	}

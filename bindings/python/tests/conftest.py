@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ import flare
 from flare import _abi
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+
+# Shells start what runs in the background with SIGINT ignored; tests interrupt calls.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def missing(what: str) -> NoReturn:

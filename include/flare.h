@@ -265,9 +265,11 @@ FLARE_API flare_status flare_segment(void *labels, int32_t labels_dtype, size_t 
  * .mha, .mhd (MetaImage), and .seg.nrrd, a segmentation of 3D Slicer with the labels' names.
  * DICOM is FLARE_ERR_UNSUPPORTED; the message says how to convert it. Of an image in several
  * files, one for each channel, in_path is the first, CASE_0000.nii.gz, and CASE_0001.nii.gz and so
- * on are all taken for its channels. Labels are on the input's grid with its header geometry, uint8 (uint16 for
- * labels above 255). Labels and probabilities are written to temporary files and renamed in the
- * end, so that they are both there and whole, or neither is.
+ * on are all taken for its channels. Labels are on the input's grid with its header geometry,
+ * uint8 (uint16 for labels above 255). Labels and probabilities are written to temporary files
+ * and renamed in the end, so that they are both there and whole, or neither is. The voxels of
+ * NAME.nhdr go to NAME.raw.gz, those of NAME.mhd to NAME.zraw (probabilities: NAME.raw); such a
+ * file that is there and not the header's own is not replaced (FLARE_ERR_IO).
  *   An output that is a file of the image, the previous labels, the model or the other output,
  * also through links, is refused with FLARE_ERR_ARGUMENT. A symbolic link in an output's place
  * stays and the file it names is written; a file that exists keeps its permissions; one that is

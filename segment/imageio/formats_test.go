@@ -211,6 +211,8 @@ func TestDetachedIsOwn(t *testing.T) {
 			assert.ErrorContains(t, err, "b"+data+", which exists")
 		}
 		assert.Equal(t, []string{"a" + ending, "a" + data, "b" + data, "ct.nrrd"}, entries(t, folder))
+		err = Writable(filepath.Join(folder, "100%"+ending))
+		assert.Equal(t, fault.Argument, fault.KindOf(err))
 		require.NoError(t, os.Remove(filepath.Join(folder, "a"+data)))
 		_, err = Read(t.Context(), filepath.Join(folder, "a"+ending))
 		assert.Equal(t, fault.NotFound, fault.KindOf(err))

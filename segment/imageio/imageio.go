@@ -3,8 +3,8 @@
 //
 // Geometry and voxel values are what SimpleITK (ITK 5.4) sees in the same file,
 // because that is what nnU-Net trains and predicts on; where ITK guesses at a
-// damaged header, Read refuses it. DICOM is not read: no Go module reads all of its
-// compressions; errors say how SimpleITK converts a series.
+// damaged header, Read refuses it. DICOM is not read: its voxels come in a
+// dozen compressions; errors say how SimpleITK converts a series.
 package imageio
 
 import (

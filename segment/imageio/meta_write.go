@@ -105,8 +105,12 @@ func voxelFile(path string, packed bool) string {
 }
 
 // own refuses a file for the voxels of the header at path that is there already, unless it
-// holds those of the header that is replaced: it may be another image's.
+// holds those of the header that is replaced: it may be another image's. It also refuses
+// names that readers would not find again.
 func own(path, data string) error {
+	if name := filepath.Base(data); strings.ContainsAny(name, "%\r\n") || name != strings.TrimSpace(name) {
+		return fault.New(fault.Argument, "writing %s: the header cannot name a file %q: %% and spaces at the ends have another meaning there", path, name)
+	}
 	if _, err := os.Lstat(data); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -18,14 +18,18 @@ var codes = map[volume.DType]int16{
 }
 
 // WriteLabels writes labels (uint8 or uint16, one channel, the image's size;
-// index order z,y,x) as the image's voxels would lie. The formats may differ; names of
-// segments go to a .seg.nrrd file (labels without one are named by their values), other
-// formats store none. A NIfTI file of a NIfTI image has the image's header: qform and sform, pixdim
+// index order z,y,x) as the image's voxels would lie. Image and labels may have different
+// formats; a 2-D image gives a 2-D file (but .seg.nrrd), a 4-D image a 3-D file; bytes are
+// little endian, and voxels packed unless the ending is .nii. A .seg.nrrd file has segments
+// with colours and the given names; labels without one are named by their values. Other
+// formats store no names.
+//
+// A NIfTI file of a NIfTI image has the image's header: qform and sform, pixdim
 // and units are the image's own, value for value, so that every reader puts
 // labels and image in the same place. NIfTI-1 stays NIfTI-1 and NIfTI-2 stays
-// NIfTI-2; a 2-D image gives a 2-D file, a 4-D image a 3-D file; bytes are little
-// endian. Header fields about intensities (scaling, display range, intent) are
-// reset, extensions are not copied. The file appears complete or not at all.
+// NIfTI-2. Header fields about intensities (scaling, display range, intent) are
+// reset, extensions are not copied. Other files are as those of Write, but MetaImage's
+// are packed (NAME.zraw of NAME.mhd). The file appears complete or not at all.
 //
 // Errors are of kind Unsupported (ending), Argument (labels that do not fit the
 // image), NotFound (the folder), IO, or Cancelled.

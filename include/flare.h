@@ -217,7 +217,7 @@ typedef struct flare_segment_options {
                                            * softmax of the logits (sigmoid for region-based
                                            * models) on the image's grid                    */
     size_t            probabilities_count; /* floats in that buffer, at least as many       */
-    const char       *probabilities_path; /* flare_segment_file: NULL, or a NIfTI file to
+    const char       *probabilities_path; /* flare_segment_file: NULL, or an image file to
                                            * write them to (4-D, float32); each function
                                            * refuses the other's field                      */
     int32_t           mirror;             /* non-zero: average over the mirror flips that the
@@ -261,11 +261,15 @@ FLARE_API flare_status flare_segment(void *labels, int32_t labels_dtype, size_t 
                                      flare_model *model, const flare_volume *image,
                                      const flare_segment_options *options);
 
-/* Segments a file (.nii, .nii.gz) into a file; of an image in several files, one for each
- * channel, in_path is the first, CASE_0000.nii.gz, and CASE_0001.nii.gz and so on are all taken
- * for its channels. Labels are on the input's grid with its header geometry, uint8 (uint16 for
- * labels above 255). Labels and probabilities are written to temporary files and renamed in the
- * end, so that they are both there and whole, or neither is.
+/* Segments a file into a file; endings, of either: .nii.gz, .nii (NIfTI), .nrrd, .nhdr (NRRD),
+ * .mha, .mhd (MetaImage), and .seg.nrrd, a segmentation of 3D Slicer with the labels' names.
+ * DICOM is FLARE_ERR_UNSUPPORTED; the message says how to convert it. Of an image in several
+ * files, one for each channel, in_path is the first, CASE_0000.nii.gz, and CASE_0001.nii.gz and so
+ * on are all taken for its channels. Labels are on the input's grid with its header geometry,
+ * uint8 (uint16 for labels above 255). Labels and probabilities are written to temporary files
+ * and renamed in the end, so that they are both there and whole, or neither is. The voxels of
+ * NAME.nhdr go to NAME.raw.gz, those of NAME.mhd to NAME.zraw (probabilities: NAME.raw); such a
+ * file that is there and not the header's own is not replaced (FLARE_ERR_IO).
  *   An output that is a file of the image, the previous labels, the model or the other output,
  * also through links, is refused with FLARE_ERR_ARGUMENT. A symbolic link in an output's place
  * stays and the file it names is written; a file that exists keeps its permissions; one that is
@@ -330,7 +334,7 @@ FLARE_API flare_status flare_evaluate(char **out, const flare_volume *prediction
                                       const flare_volume *reference,
                                       const flare_evaluate_options *options);
 
-/* The same of two NIfTI files, or of every file in a folder of references and the file of the
+/* The same of two image files, or of every file in a folder of references and the file of the
  * same name in a folder of predictions. Where cases of a folder fail (the prediction is missing
  * or on another grid, a file is damaged), the others are scored all the same: the status is
  * that of the first failure, *out is given, and its "failed" tells each case and why. */

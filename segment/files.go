@@ -20,8 +20,8 @@ func (c *call) checkFiles(in, out string) error {
 		outputs = append(outputs, probabilities)
 	}
 	for _, file := range outputs {
-		if imageio.Ending(file) == "" {
-			return fault.New(fault.Unsupported, "%s: output files end in .nii or .nii.gz", file)
+		if err := imageio.Known(file); err != nil {
+			return err
 		}
 	}
 	inputs, err := imageio.CaseFiles(in)

@@ -3,6 +3,7 @@ package segment
 import (
 	"math"
 
+	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/volume"
@@ -29,6 +30,16 @@ func (m *Model) labels() []Label {
 		return m.list.labels
 	}
 	return m.parts[0].labels()
+}
+
+// segments returns the labels but background, for files that store their names.
+func (m *Model) segments() (all []imageio.Segment) {
+	for _, l := range m.labels() {
+		if l.Value > 0 {
+			all = append(all, imageio.Segment{Value: l.Value, Name: l.Name})
+		}
+	}
+	return all
 }
 
 // labelType returns the voxel type of label files, as nnU-Net chooses it.

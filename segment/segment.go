@@ -146,7 +146,7 @@ func (m *Model) Segment(ctx context.Context, image, labels *volume.Volume, o Opt
 
 // SegmentFile labels the volume in the file in and writes the labels to the file
 // out, on the input's grid with its header geometry, uint8 (uint16 for labels above
-// 255); out is whole or absent. Cancelling ctx ends reading and writing within some
+// 255); out is whole or absent; a .seg.nrrd file has the labels' names. Cancelling ctx ends reading and writing within some
 // milliseconds, the rest as in Segment.
 func (m *Model) SegmentFile(ctx context.Context, in, out string, o Options) (Stats, error) {
 	c, err := m.begin(ctx, o)
@@ -213,7 +213,7 @@ func (c *call) segmentFile(in, out string) error {
 			return err
 		}
 	}
-	if err := files.WriteLabels(c.ctx, out, image, labels); err != nil {
+	if err := files.WriteLabels(c.ctx, out, image, labels, c.model.segments()...); err != nil {
 		return err
 	}
 	if err := c.cancelled(); err != nil {

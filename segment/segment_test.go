@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -194,6 +195,36 @@ func TestFilesInAndOut(t *testing.T) {
 	defer p.Free()
 	assert.Equal(t, 3, p.Channels)
 	assert.Equal(t, g.Origin, p.Origin)
+}
+
+// The same image in every format gets the same labels, in every format; those of a
+// segmentation have names.
+func TestFormatsInAndOut(t *testing.T) {
+	m := open(t, tiny, OpenOptions{})
+	g := geometry(21, 22, 23)
+	g.Origin, g.Direction = [3]float64{-5, 7, 9}, [9]float64{0, -1, 0, 1, 0, 0, 0, 0, -1}
+	image := noiseImage(t, g, 1)
+	want := labelsOf(t, m, image, Options{})
+	for i, ending := range imageio.Endings {
+		dir := t.TempDir()
+		in, out := filepath.Join(dir, "in"+ending), filepath.Join(dir, "out"+imageio.Endings[(i+3)%len(imageio.Endings)])
+		require.NoError(t, imageio.Write(t.Context(), in, image))
+		for _, out := range []string{out, filepath.Join(dir, "labels"+ending)} {
+			_, err := m.SegmentFile(t.Context(), in, out, Options{})
+			require.NoError(t, err, out)
+			written := readLabels(t, out)
+			assert.Equal(t, want, written.Data, out)
+			assert.InDeltaSlice(t, g.Origin[:], written.Origin[:], 1e-5)
+			assert.InDeltaSlice(t, g.Direction[:], written.Direction[:], 1e-6)
+			if strings.HasSuffix(out, ".seg.nrrd") {
+				content, err := os.ReadFile(out)
+				require.NoError(t, err)
+				for i, l := range m.labels()[1:] {
+					assert.Contains(t, string(content), fmt.Sprintf("\nSegment%d_Name:=%s\n", i, l.Name))
+				}
+			}
+		}
+	}
 }
 
 // Channels in files of their own, _0000 and _0001, are the same as in one 4-D file.

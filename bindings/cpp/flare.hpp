@@ -202,7 +202,7 @@ struct SegmentOptions {
     bool postprocess = false;       // apply the post-processing that the model stores
     float *probabilities = nullptr; // in memory: none, or heads x z x y x x floats to fill
     std::size_t probabilities_count = 0; // floats in that buffer
-    std::string probabilities_path; // file to file: none, or a NIfTI file to write
+    std::string probabilities_path; // file to file: none, or an image file to write
     PreviousLabels previous;        // in memory, second stage of a cascade: the first's labels
     std::string previous_path;      // file to file: the same as a file
     std::vector<std::int64_t> box;  // none, or x0, y0, z0, x1, y1, z1: voxels, half-open
@@ -270,7 +270,7 @@ public:
                                   &call.options));
     }
 
-    // Segments a NIfTI file into a NIfTI file, which is written whole or not at all.
+    // Segments an image file into another, which is written whole or not at all.
     void segment_file(const std::string &in_path, const std::string &out_path,
                       const SegmentOptions &options = {}) const {
         Call call(options);

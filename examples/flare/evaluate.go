@@ -20,7 +20,7 @@ type evaluateCommand struct {
 	Json      string  `placeholder:"FILE" help:"Write all scores of all cases, and their means."`
 	Csv       string  `placeholder:"FILE" help:"Write a line for each case and label."`
 	Report    string  `placeholder:"FILE.html" help:"Write a page with box plots and pictures of the worst cases."`
-	Pred      string  `arg:"" name:"pred" help:"A label file (.nii, .nii.gz), or a folder of them."`
+	Pred      string  `arg:"" name:"pred" help:"A label file (.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd), or a folder of them."`
 	Ref       string  `arg:"" name:"ref" help:"The reference, or a folder with files of the same names."`
 }
 

@@ -180,6 +180,8 @@ func TestEarlyFailures(t *testing.T) {
 	}
 	file(t, filepath.Join(twins, "a.nii"), nil)
 	file(t, filepath.Join(twins, "a_0000.nii.gz"), nil)
+	dicom := t.TempDir()
+	file(t, filepath.Join(dicom, "1.dcm"), append(make([]byte, 128), "DICM"...))
 	out := filepath.Join(dir, "labels.nii.gz")
 	for _, test := range []struct {
 		code int
@@ -188,6 +190,8 @@ func TestEarlyFailures(t *testing.T) {
 	}{
 		{4, "absent.nii", []string{filepath.Join(dir, "absent.nii"), out}},
 		{4, "holds no", []string{empty, dir}},
+		{7, "GetGDCMSeriesFileNames('" + dicom + "')", []string{dicom, dir}},
+		{7, "GetGDCMSeriesFileNames('" + dicom + "')", []string{filepath.Join(dicom, "1.dcm"), out}},
 		{4, "absent does not exist", []string{in, filepath.Join(dir, "absent", "labels.nii.gz")}},
 		{5, "not a directory", []string{in, filepath.Join(in, "labels.nii.gz")}}, // below a file
 		{4, "absent does not exist", []string{in, out, "--stats", filepath.Join(dir, "absent", "stats.json")}},
@@ -205,7 +209,7 @@ func TestEarlyFailures(t *testing.T) {
 		{2, "same case", []string{twins, empty}},
 		{2, "one image", []string{twins, empty, "--probabilities", "p.nii"}},
 		{4, "absent.nii", []string{in, out, "--previous", filepath.Join(dir, "absent.nii")}},
-		{4, "holds no ct.nii.gz", []string{in, out, "--previous", empty}},
+		{4, "holds no ct with one of the endings .nii.gz", []string{in, out, "--previous", empty}},
 		{2, "name a folder", []string{dir, empty, "--previous", in}},
 		{7, "ct.txt", []string{in, out, "--previous", filepath.Join(dir, "ct.txt")}},
 		{2, "overwritten", []string{in, filepath.Join(twins, "a.nii"), "--previous", filepath.Join(twins, "a.nii")}},

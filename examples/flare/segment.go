@@ -31,9 +31,9 @@ type segmentCommand struct {
 	Previous      string `placeholder:"FILE" help:"For the second stage of a cascade: the labels of the first, or a folder with CASE.nii.gz of every case."`
 	Folds         string `placeholder:"0,1|all" help:"The folds of the model to average; all by default."`
 	Stats         string `placeholder:"FILE.json" help:"Write seconds by phase, tiles, memory and device."`
-	Probabilities string `placeholder:"FILE" help:"Write the probabilities too (4-D NIfTI); one image only."`
-	In            string `arg:"" help:"An image (.nii, .nii.gz), the first file (_0000) of one with several channels, or a folder of images."`
-	Out           string `arg:"" help:"The label file, or the folder for them. A trailing _0000 is left out of names in a folder."`
+	Probabilities string `placeholder:"FILE" help:"Write the probabilities too (4-D); one image only."`
+	In            string `arg:"" help:"An image (.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd), the first file (_0000) of one with several channels, or a folder of images."`
+	Out           string `arg:"" help:"The label file, or the folder for them; .seg.nrrd is a segmentation for 3D Slicer, with names. A trailing _0000 is left out of names in a folder."`
 }
 
 // Validate is called after parsing.
@@ -141,8 +141,11 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 	}
 	into := folder || isFolder(c.Out)
 	for _, file := range []string{inputs[0], c.Out} {
-		if imageio.Ending(file) == "" && !(into && file == c.Out) {
-			return nil, folder, segment.Errorf(segment.ErrUnsupported, "%s: images and labels are .nii or .nii.gz files", file)
+		if into && file == c.Out {
+			continue
+		}
+		if err := imageio.Known(file); err != nil {
+			return nil, folder, err
 		}
 	}
 	from := map[string]string{}
@@ -186,18 +189,16 @@ func (c *segmentCommand) previousOf(name string, folder bool) (string, error) {
 	case !exists(c.Previous):
 		return "", segment.Errorf(segment.ErrNotFound, "--previous: %s does not exist", c.Previous)
 	case isFolder(c.Previous):
-		for _, ending := range []string{".nii.gz", ".nii"} {
+		for _, ending := range imageio.Endings {
 			if file := filepath.Join(c.Previous, name+ending); exists(file) {
 				return file, nil
 			}
 		}
-		return "", segment.Errorf(segment.ErrNotFound, "--previous: %s holds no %s.nii.gz or %[2]s.nii", c.Previous, name)
+		return "", segment.Errorf(segment.ErrNotFound, "--previous: %s holds no %s with one of the endings %s", c.Previous, name, strings.Join(imageio.Endings, ", "))
 	case folder:
 		return "", segment.Errorf(segment.ErrArgument, "--previous: %s is one file, %s a folder: name a folder with a file of every case", c.Previous, c.In)
-	case imageio.Ending(c.Previous) == "":
-		return "", segment.Errorf(segment.ErrUnsupported, "%s: images and labels are .nii or .nii.gz files", c.Previous)
 	}
-	return c.Previous, nil
+	return c.Previous, imageio.Known(c.Previous)
 }
 
 func exists(path string) bool {

@@ -134,7 +134,7 @@ func pairUp(prediction, reference string) (pairs []pair, extra []string, err err
 		delete(p, name)
 	}
 	if len(pairs) == 0 {
-		return nil, nil, fault.New(fault.NotFound, "%s holds no .nii or .nii.gz file", reference)
+		return nil, nil, fault.New(fault.NotFound, "%s holds no image file (%s)", reference, strings.Join(imageio.Endings, ", "))
 	}
 	for name := range p {
 		extra = append(extra, name)

@@ -180,7 +180,7 @@ func TestFilesRefuses(t *testing.T) {
 	ref := filepath.Join(dir, "ref")
 	refused(fault.NotFound, "no such file", filepath.Join(dir, "none"), ref, Options{})
 	refused(fault.Argument, "two files or two folders", file, ref, Options{})
-	refused(fault.NotFound, "holds no .nii", ref, filepath.Join(dir, "empty"), Options{})
+	refused(fault.NotFound, "holds no image file", ref, filepath.Join(dir, "empty"), Options{})
 	refused(fault.NotFound, "no prediction for any of the 1 references", filepath.Join(dir, "other"), ref, Options{})
 	refused(fault.Argument, "the same case, a", filepath.Join(dir, "twice"), ref, Options{})
 	refused(fault.Argument, `rules "flare99" are not known`, file, file, Options{Rules: "flare99"})

@@ -17,7 +17,7 @@ var voxels = make([]int16, 24)
 func TestEnding(t *testing.T) {
 	for path, want := range map[string]string{
 		"a.nii": ".nii", "b/a.b.NII.gz": ".nii.gz", "a.Nii": ".nii", ".nii": ".nii",
-		"a": "", "a.gz": "", "nii": "", "a.nii.bz2": "", "a.hdr": "", "": "",
+		"a": "", "a.gz": "", "nii": "", "a.nii.bz2": "", "a.hdr": "", "a.seg.nrrd": ".seg.nrrd", "a.NRRD": ".nrrd", "seg.nrrd": ".nrrd", "a.mha": ".mha", "raw": "", "": "",
 	} {
 		assert.Equal(t, want, Ending(path), path)
 	}
@@ -26,7 +26,7 @@ func TestEnding(t *testing.T) {
 func TestRefusesPaths(t *testing.T) {
 	refuse(t, filepath.Join(t.TempDir(), "absent.nii.gz"), fault.NotFound, "no such file")
 	refuse(t, t.TempDir(), fault.IO, "is a folder")
-	refuse(t, put(t, "a.mha", []byte("x")), fault.Unsupported, ".mha", ".nii.gz or .nii")
+	refuse(t, put(t, "a.gipl", []byte("x")), fault.Unsupported, ".gipl", ".nii.gz, .nii, .seg.nrrd, .nrrd")
 	refuse(t, put(t, "a.hdr", []byte("x")), fault.Unsupported, ".hdr/.img pair")
 	if _, err := os.Stat("/dev/null"); err == nil {
 		link := filepath.Join(t.TempDir(), "device.nii")

@@ -32,7 +32,6 @@ func (c *countdown) asked(n int64) int64 { return n - c.left.Load() }
 // Reading and writing look at their context at least once in 256 kB, and stop there with
 // nothing left behind, wherever that is.
 func TestCancel(t *testing.T) {
-	folder := t.TempDir()
 	g := volume.Geometry{Size: [3]int{128, 128, 64}, Spacing: [3]float64{1, 1, 1}, Direction: volume.Identity}
 	for _, dtype := range []volume.DType{volume.Uint8, volume.Int32} {
 		v, err := volume.New(g, 1, dtype)
@@ -40,7 +39,8 @@ func TestCancel(t *testing.T) {
 		for i := range v.Data {
 			v.Data[i] = byte(i * i >> 7)
 		}
-		for _, ending := range []string{".nii", ".nii.gz"} {
+		for _, ending := range []string{".nii", ".nii.gz", ".seg.nrrd", ".nhdr", ".mha", ".mhd"} {
+			folder := t.TempDir()
 			path := filepath.Join(folder, "a_0000"+ending)
 			require.NoError(t, Write(t.Context(), path, v))
 			im, err := Read(t.Context(), path)
@@ -67,7 +67,7 @@ func TestCancel(t *testing.T) {
 				asked := ctx.asked(many)
 				assert.GreaterOrEqual(t, asked, int64(len(v.Data)/(1<<18)), "%s%s", name, ending)
 				if name != "read" {
-					files = []string{"a_0000.nii", "a_0000.nii.gz", "b.nii", "b.nii.gz"}
+					files = append(files, "b"+ending, "b.raw", "b.zraw", "b.raw.gz")
 				}
 				for n := range asked {
 					ctx.left.Store(n)

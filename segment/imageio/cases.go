@@ -9,13 +9,13 @@ import (
 	"github.com/libflare/libflare/segment/internal/fault"
 )
 
-// channel matches the file of a channel, by nnU-Net's naming.
-var channel = regexp.MustCompile(`^(.*)_(\d{4})(\.nii(?:\.gz)?)$`)
+// channel matches the name of a channel's file without its ending, by nnU-Net's naming.
+var channel = regexp.MustCompile(`^(.*)_(\d{4})$`)
 
 // Cases lists the image files of a folder, in the order of their names: of a case with
 // several channels the first, case_0000, which stands for all. Several files of a case
 // without the first are refused; one alone is an image whose name ends so. Errors are of
-// kind NotFound (the folder, an image in it, a first channel) or IO.
+// kind NotFound (the folder, an image in it, a first channel), Unsupported (DICOM) or IO.
 func Cases(folder string) ([]string, error) {
 	entries, err := os.ReadDir(folder)
 	if err != nil {
@@ -27,8 +27,9 @@ func Cases(folder string) ([]string, error) {
 		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || Ending(e.Name()) == "" {
 			continue
 		}
-		if m := channel.FindStringSubmatch(e.Name()); m != nil && m[2] != "0000" {
-			first := filepath.Join(folder, m[1]+"_0000"+m[3])
+		stem := e.Name()[:len(e.Name())-len(Ending(e.Name()))]
+		if m := channel.FindStringSubmatch(stem); m != nil && m[2] != "0000" {
+			first := filepath.Join(folder, m[1]+"_0000"+e.Name()[len(stem):])
 			if _, err := os.Stat(first); err == nil {
 				continue
 			}
@@ -40,8 +41,11 @@ func Cases(folder string) ([]string, error) {
 		}
 		files = append(files, filepath.Join(folder, e.Name()))
 	}
+	if len(files) == 0 && holdsDICOM(folder) {
+		return nil, dicom(folder)
+	}
 	if len(files) == 0 {
-		return nil, fault.New(fault.NotFound, "%s holds no .nii or .nii.gz file", folder)
+		return nil, fault.New(fault.NotFound, "%s holds no image file (%s)", folder, strings.Join(Endings, ", "))
 	}
 	return files, nil
 }

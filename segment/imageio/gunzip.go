@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zlib"
 
 	"github.com/libflare/libflare/segment/internal/parallel"
 )
@@ -22,13 +23,15 @@ const (
 // gunzip reads gzip members one after the other and ends where no further
 // member begins: like gzip(1) it ignores garbage after the last one, which
 // padding to a block size leaves. Every member's checksum is verified when its
-// end is reached.
+// end is reached. It also reads a zlib stream, of which there is one.
 //
 // It inflates ahead on a goroutine of its own while the blocks before are converted and
 // copied to memory that is touched for the first time.
 type gunzip struct {
-	in *bufio.Reader
-	z  *gzip.Reader
+	format string // gzip or zlib
+	in     *bufio.Reader
+	z      io.Reader
+	member *gzip.Reader // z, of gzip
 
 	empty chan []byte   // blocks to fill
 	full  chan []byte   // blocks that are filled
@@ -40,17 +43,35 @@ type gunzip struct {
 
 // newGunzip begins a gzip file. The caller calls free.
 func newGunzip(r io.Reader) (*gunzip, error) {
-	g := &gunzip{in: bufio.NewReaderSize(r, 1<<20), empty: make(chan []byte, ahead), full: make(chan []byte, ahead), quit: make(chan struct{})}
+	g := &gunzip{format: "gzip", in: bufio.NewReaderSize(r, 1<<20)}
 	var err error
-	if g.z, err = gzip.NewReader(g.in); err != nil {
+	if g.member, err = gzip.NewReader(g.in); err != nil {
 		return nil, err
 	}
-	g.z.Multistream(false)
+	g.member.Multistream(false)
+	g.z = g.member
+	g.start()
+	return g, nil
+}
+
+// newZlib begins a zlib stream. The caller calls free.
+func newZlib(r io.Reader) (*gunzip, error) {
+	g := &gunzip{format: "zlib", in: bufio.NewReaderSize(r, 1<<20)}
+	var err error
+	if g.z, err = zlib.NewReader(g.in); err != nil {
+		return nil, err
+	}
+	g.start()
+	return g, nil
+}
+
+// start makes the blocks and the goroutine.
+func (g *gunzip) start() {
+	g.empty, g.full, g.quit = make(chan []byte, ahead), make(chan []byte, ahead), make(chan struct{})
 	for range ahead {
 		g.empty <- make([]byte, inflatedBytes)
 	}
 	g.wait = parallel.Go(g.run)
-	return g, nil
 }
 
 // free ends the goroutine.
@@ -98,12 +119,12 @@ func (g *gunzip) run() error {
 		if err != io.EOF {
 			return err
 		}
-		if next, _ := g.in.Peek(2); len(next) < 2 || next[0] != 0x1f || next[1] != 0x8b {
+		if next, _ := g.in.Peek(2); g.member == nil || len(next) < 2 || next[0] != 0x1f || next[1] != 0x8b {
 			return io.EOF
 		}
-		if err := g.z.Reset(g.in); err != nil {
+		if err := g.member.Reset(g.in); err != nil {
 			return err
 		}
-		g.z.Multistream(false)
+		g.member.Multistream(false)
 	}
 }

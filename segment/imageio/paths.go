@@ -21,7 +21,13 @@ func Writable(path string) error {
 		return writing(path, err)
 	}
 	f.Close()
-	return os.Remove(f.Name())
+	if err := os.Remove(f.Name()); err != nil {
+		return writing(path, err)
+	}
+	if data := voxelFile(path, true); data != "" {
+		return own(path, data)
+	}
+	return nil
 }
 
 // Same reports whether two paths name one file, through whatever links; also of files

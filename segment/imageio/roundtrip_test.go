@@ -252,7 +252,7 @@ func TestWriteRefuses(t *testing.T) {
 		assert.ErrorContains(t, err, c.part)
 		labels.Free()
 	}
-	assert.Equal(t, fault.Unsupported, fault.KindOf(Write(t.Context(), out+".mha", im.Volume)))
+	assert.Equal(t, fault.Unsupported, fault.KindOf(Write(t.Context(), out+".gipl", im.Volume)))
 	assert.Equal(t, fault.Unsupported, fault.KindOf(im.WriteLabels(t.Context(), "labels.png", im.Volume)))
 	freed, err := volume.New(im.Geometry, 1, volume.Uint8)
 	require.NoError(t, err)

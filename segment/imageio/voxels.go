@@ -261,3 +261,13 @@ func reverse(b []byte, size int) {
 		}
 	}
 }
+
+// typeNamed returns the voxel type of that name, one of those that are read.
+func typeNamed(name string) voxelType {
+	for _, t := range voxelTypes {
+		if t.name == name {
+			return t
+		}
+	}
+	return voxelType{}
+}

@@ -37,7 +37,7 @@ type Config struct {
 // Test is images with labels that neither training nor selection sees.
 type Test struct {
 	Images string `json:"images"` // folder
-	Labels string `json:"labels"` // folder: CASE.nii.gz (or .nii) of every image
+	Labels string `json:"labels"` // folder: CASE.nii.gz (or another ending) of every image
 }
 
 // Teacher is trained in folds, or there.

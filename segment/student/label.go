@@ -71,7 +71,7 @@ const joinedFile = "teacher.onnx"
 // Label segments every image of a folder with a teacher, opened once, and leaves in Out for
 // each
 //
-//	CASE.nii.gz  (or .nii, as the image) the labels, on the image's grid
+//	CASE.nii.gz  (or another ending, as the image) the labels, on the image's grid
 //	CASE.json    Scores
 //	CASE.npz     with SoftBelow: the probabilities of uncertain voxels (soft.go)
 //
@@ -334,13 +334,13 @@ func ignoreUncertain(labels *volume.Volume, agreeing []uint8, least float64, fol
 
 // labelsOf returns the file with the labels of a case.
 func labelsOf(folder, name string) (string, error) {
-	for _, ending := range []string{".nii.gz", ".nii"} {
+	for _, ending := range imageio.Endings {
 		file := filepath.Join(folder, name+ending)
 		if _, err := os.Stat(file); err == nil {
 			return file, nil
 		}
 	}
-	return "", fault.New(fault.NotFound, "%s holds no labels of case %s (%s.nii.gz or .nii)", folder, name, name)
+	return "", fault.New(fault.NotFound, "%s holds no labels of case %s (%s with one of %s)", folder, name, name, strings.Join(imageio.Endings, ", "))
 }
 
 // compare fills in the Dice between the labels and those of the previous round.

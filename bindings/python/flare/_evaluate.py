@@ -79,7 +79,7 @@ def evaluate_file(
     threads: int = 0,
     progress: _call.ProgressCallback | None = None,
 ) -> dict[str, Any]:
-    """Scores a NIfTI file against another, or a folder of predictions against a folder of
+    """Scores an image file against another, or a folder of predictions against a folder of
     references with the same names.
 
     resample       bring predictions on another grid to the reference's (nearest voxel); they

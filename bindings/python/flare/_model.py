@@ -269,10 +269,10 @@ class Model:
         probabilities: _abi.Path | None = None,
         progress: _call.ProgressCallback | None = None,
     ) -> None:
-        """Segments a NIfTI file (.nii, .nii.gz) into a file on the same grid.
+        """Segments an image file (NIfTI, NRRD, MetaImage) into a file on the same grid.
 
         Where the model takes several channels, in_path is the first one's file, case_0000; the
-        others are read beside it. probabilities names a NIfTI file for them (4-D, float32),
+        others are read beside it. probabilities names an image file for them (4-D, float32),
         previous one of the labels of a cascade's first stage. Outputs are whole or absent.
         mirror, postprocess, box, roi, max_memory_bytes and progress are as in segment.
 

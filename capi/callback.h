@@ -27,6 +27,18 @@ static inline int32_t callEvaluateProgress(const flare_evaluate_options *options
     return options->progress(fraction, phase, options->progress_user);
 }
 
+static inline int32_t callLabelProgress(const flare_pseudo_label_options *options, double fraction,
+                                        const char *phase)
+{
+    return options->progress(fraction, phase, options->progress_user);
+}
+
+static inline int32_t callStudentProgress(const flare_student_options *options, double fraction,
+                                          const char *phase)
+{
+    return options->progress(fraction, phase, options->progress_user);
+}
+
 static inline void callLog(flare_log_fn fn, int32_t level, const char *message, uintptr_t user)
 {
     fn(level, message, (void *)user);

@@ -3,12 +3,12 @@
 //
 // A call passes through three layers, each in one file:
 //
-//	flare.c, trainer.c
+//	flare.c, trainer.c, student.c
 //	            the public functions. Plain C: refuses forked processes, NULL
 //	            and misfit structs before Go is entered, and keeps the error
 //	            text of the calling thread, which Go cannot do because it moves
 //	            goroutines between threads.
-//	exports.go, trainer.go
+//	exports.go, trainer.go, evaluate.go, student.go
 //	            one private Go export (flareGo...) for each of them: turns C
 //	            values into Go values, without copying voxels, and calls package
 //	            segment (those of evaluating, in evaluate.go, package evaluate).

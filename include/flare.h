@@ -574,6 +574,65 @@ FLARE_API flare_status flare_trainer_cancel(flare_trainer *trainer);
 /* Closes a trainer; otherwise as flare_model_free. */
 FLARE_API void flare_trainer_free(flare_trainer *trainer);
 
+/* ---------------------------------------------------------- the noisy student ----- */
+
+typedef struct flare_pseudo_label_options {
+    size_t             struct_size;   /* sizeof(flare_pseudo_label_options)                */
+    const char *const *models;        /* the teacher: bundles and results folders of the same
+                                       * plans, whose folds are averaged                   */
+    size_t             models_count;
+    const char        *previous_path; /* NULL, or a folder of an earlier round to compare with */
+    double             ignore_below;  /* voxels on which a smaller share of the folds agrees
+                                       * get the dataset's ignore label; 0: none           */
+    double             soft_below;    /* probabilities are kept (CASE.npz) of voxels whose
+                                       * largest is smaller; 0: none                       */
+    int32_t            no_mirror;     /* non-zero: without the teacher's mirror flips      */
+    int32_t            shard;         /* 0, or with shards: do part shard, from 1 on, ...  */
+    int32_t            shards;        /* ... of so many                                    */
+    int32_t            threads;       /* these five as in flare_open_options               */
+    const char        *device;
+    const char        *mode;
+    const char        *cache_dir;
+    const char        *runtime;
+    flare_progress_fn  progress;      /* or NULL; phase "label"                            */
+    void              *progress_user;
+} flare_pseudo_label_options;
+
+#define FLARE_PSEUDO_LABEL_OPTIONS_INIT \
+    { sizeof(flare_pseudo_label_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+FLARE_API void flare_pseudo_label_options_init(flare_pseudo_label_options *options,
+                                               size_t struct_size);
+
+/* Labels every image of the folder images with a teacher that is opened once, and writes to
+ * out_path, a folder made if need be, CASE.nii.gz (or .nii, as the image) and CASE.json of each:
+ * how far the teacher's folds agree, and with the earlier round. CASE.json comes last; a case
+ * that has it is finished, and is not done again with the same teacher, image and options. Gives
+ * JSON (caller frees): {"scores": [what CASE.json holds, ...], "skipped": [{"case": "",
+ * "reason": "", "kind": n}, ...]}. Where cases cannot be read the others are labelled all the
+ * same: the status is that of the first, and *out is given. A disk that is full ends the call
+ * with FLARE_ERR_IO and leaves nothing of the case under way. */
+FLARE_API flare_status flare_pseudo_label(char **out, const char *images, const char *out_path,
+                                          const flare_pseudo_label_options *options);
+
+typedef struct flare_student_options {
+    size_t            struct_size; /* sizeof(flare_student_options)                        */
+    const char       *runtime;     /* as in flare_open_options                             */
+    flare_progress_fn progress;    /* or NULL; the phase is the stage that runs, its fraction
+                                    * that of the stage                                    */
+    void             *progress_user;
+} flare_student_options;
+
+#define FLARE_STUDENT_OPTIONS_INIT { sizeof(flare_student_options), 0, 0, 0 }
+FLARE_API void flare_student_options_init(flare_student_options *options, size_t struct_size);
+
+/* Makes a noisy student as the file config_path says (`flare student --help` describes it): a
+ * teacher, pseudo-labels, their selection, the student, its comparison, all in the run's
+ * folder. Interrupted or cancelled, it is called again and goes on; after a change of the config
+ * it does again what depends on it. Gives RESULTS.json (caller frees). Where unlabelled cases
+ * cannot be read the status is that of the first, and *out is given. */
+FLARE_API flare_status flare_student(char **out, const char *config_path,
+                                     const flare_student_options *options);
+
 #ifdef __cplusplus
 }
 #endif

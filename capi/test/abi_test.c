@@ -134,6 +134,28 @@ int main(int argc, char **argv)
     FIELD(flare_convert_options, folds);
     FIELD(flare_convert_options, checkpoint);
 
+    SIZE(flare_pseudo_label_options);
+    FIELD(flare_pseudo_label_options, struct_size);
+    FIELD(flare_pseudo_label_options, models);
+    FIELD(flare_pseudo_label_options, models_count);
+    FIELD(flare_pseudo_label_options, previous_path);
+    FIELD(flare_pseudo_label_options, ignore_below);
+    FIELD(flare_pseudo_label_options, soft_below);
+    FIELD(flare_pseudo_label_options, no_mirror);
+    FIELD(flare_pseudo_label_options, shard);
+    FIELD(flare_pseudo_label_options, shards);
+    FIELD(flare_pseudo_label_options, threads);
+    FIELD(flare_pseudo_label_options, device);
+    FIELD(flare_pseudo_label_options, mode);
+    FIELD(flare_pseudo_label_options, cache_dir);
+    FIELD(flare_pseudo_label_options, runtime);
+    FIELD(flare_pseudo_label_options, progress);
+    FIELD(flare_pseudo_label_options, progress_user);
+    SIZE(flare_student_options);
+    FIELD(flare_student_options, struct_size);
+    FIELD(flare_student_options, runtime);
+    FIELD(flare_student_options, progress);
+    FIELD(flare_student_options, progress_user);
     SIZE(flare_trainer_options);
     FIELD(flare_trainer_options, struct_size);
     FIELD(flare_trainer_options, model);

@@ -64,6 +64,13 @@ static void test_null_arguments(void)
     CHECK_STATUS(flare_evaluate(NULL, NULL, NULL, NULL), FLARE_ERR_ARGUMENT, "out is NULL");
     CHECK_STATUS(flare_evaluate(&text, NULL, NULL, NULL), FLARE_ERR_ARGUMENT, "prediction is NULL");
     CHECK_STATUS(flare_evaluate_file(&text, "a", NULL, NULL), FLARE_ERR_ARGUMENT, "reference is NULL");
+    CHECK_STATUS(flare_pseudo_label(NULL, "a", "b", NULL), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_pseudo_label(&text, NULL, "b", NULL), FLARE_ERR_ARGUMENT, "images is NULL");
+    CHECK_STATUS(flare_pseudo_label(&text, "a", NULL, NULL), FLARE_ERR_ARGUMENT, "out_path is NULL");
+    CHECK_STATUS(flare_pseudo_label(&text, "a", "b", NULL), FLARE_ERR_ARGUMENT, "no teacher");
+    CHECK_STATUS(flare_student(NULL, "a", NULL), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_student(&text, NULL, NULL), FLARE_ERR_ARGUMENT, "config_path is NULL");
+    CHECK_STATUS(flare_student(&text, "none.json", NULL), FLARE_ERR_NOT_FOUND, "none.json");
     CHECK_STATUS(flare_convert(NULL, NULL), FLARE_ERR_ARGUMENT, "out_path is NULL");
     CHECK_STATUS(flare_convert("x", NULL), FLARE_ERR_ARGUMENT, "options is NULL");
 
@@ -194,6 +201,16 @@ static flare_status batch_with(void *bytes)
 {
     return flare_trainer_step(NULL, foreign_trainer, (flare_batch *)bytes);
 }
+static flare_status label_with(void *bytes)
+{
+    char *text;
+    return flare_pseudo_label(&text, "a", "b", (flare_pseudo_label_options *)bytes);
+}
+static flare_status student_with(void *bytes)
+{
+    char *text;
+    return flare_student(&text, "none.json", (flare_student_options *)bytes);
+}
 static flare_status result_with(void *bytes)
 {
     return flare_trainer_step((flare_trainer_result *)bytes, foreign_trainer, NULL);
@@ -229,6 +246,9 @@ static void test_struct_sizes(void)
         {80, sizeof(flare_batch), batch_with, offsetof(flare_batch, images), FLARE_ERR_HANDLE,
          "not a trainer"},
         {48, sizeof(flare_trainer_result), result_with, 0, FLARE_ERR_HANDLE, "not a trainer"},
+        {112, sizeof(flare_pseudo_label_options), label_with,
+         offsetof(flare_pseudo_label_options, threads), FLARE_ERR_ARGUMENT, "threads"},
+        {32, sizeof(flare_student_options), student_with, 0, FLARE_ERR_NOT_FOUND, "none.json"},
         {32, sizeof(flare_trainer_run_options), run_with, 0, FLARE_ERR_HANDLE, "not a trainer"},
     };
     for (size_t i = 0; i < sizeof structs / sizeof *structs; i++) {
@@ -391,6 +411,8 @@ static void test_fork(void)
         CHECK_STATUS(flare_convert("x", NULL), FLARE_ERR_FORKED, "fork");
         check_trainer_handle(foreign_trainer, FLARE_ERR_FORKED, "fork");
         CHECK_STATUS(flare_evaluate(&text, &image, &image, NULL), FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_pseudo_label(&text, "a", "b", NULL), FLARE_ERR_FORKED, "fork");
+        CHECK_STATUS(flare_student(&text, "a", NULL), FLARE_ERR_FORKED, "fork");
         flare_model_free(foreign);
         flare_free(NULL);
         CHECK(flare_api_version() == FLARE_API_VERSION);

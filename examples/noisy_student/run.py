@@ -203,7 +203,7 @@ def main():
     p.add_argument("--seeds", type=numbers, default=[0, 1, 2])
     p.add_argument("--labelled", type=numbers, default=[10, 20])
     p.add_argument("--name", default="default")
-    p.add_argument("--epochs", type=int, default=30)
+    p.add_argument("--epochs", type=int, default=20)
     p.add_argument("--student-epochs", type=int, default=0, help="by default --epochs; also of the supervised network and that of all labels")
     p.add_argument("--iterations", type=int, default=50)
     p.add_argument("--features", type=numbers, default=[16, 32, 64])

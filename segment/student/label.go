@@ -55,8 +55,8 @@ type CaseResult struct {
 
 // Labels is what Label did.
 type Labels struct {
-	Scores  []Scores // of each case, by name
-	Skipped []Skipped
+	Scores  []Scores  `json:"scores"` // of each case, by name
+	Skipped []Skipped `json:"skipped"`
 }
 
 // Skipped is a case that could not be read.
@@ -104,7 +104,7 @@ func Label(ctx context.Context, o LabelOptions) (*Labels, error) {
 			l.model.Close()
 		}
 	}()
-	all := &Labels{}
+	all := &Labels{Scores: []Scores{}, Skipped: []Skipped{}}
 	for _, path := range cases {
 		if ctx.Err() != nil {
 			return nil, fault.New(fault.Cancelled, "cancelled after %d of %d cases, which stay", l.done, l.total)

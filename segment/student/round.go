@@ -3,11 +3,11 @@ package student
 import (
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/libflare/libflare/segment"
 	"github.com/libflare/libflare/segment/imageio"
-	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/nnunet"
 	"github.com/libflare/libflare/segment/train"
 	"github.com/libflare/libflare/segment/train/dataset"
@@ -230,8 +230,12 @@ func (r *runner) cache(name, folder string, p *plan, data string, raw func() (*n
 		if err != nil {
 			return err
 		}
+		threads := r.Threads
+		if threads == 0 {
+			threads = runtime.GOMAXPROCS(0)
+		}
 		cache, err = dataset.Preprocess(r.ctx, r.path(folder), dataset.Options{Cases: d.Cases, Plans: p.plans, Dataset: d.Dataset, Fingerprint: p.fingerprint,
-			Configuration: p.configuration, Threads: max(1, r.Threads), Progress: func(name string, _ bool, done, total int) {
+			Configuration: p.configuration, Threads: threads, Progress: func(name string, _ bool, done, total int) {
 				r.tell(float64(done)/float64(total), "%s", name)
 			}})
 		return err
@@ -239,8 +243,5 @@ func (r *runner) cache(name, folder string, p *plan, data string, raw func() (*n
 	if err != nil || cache != nil {
 		return cache, err
 	}
-	if cache, err = dataset.Open(r.path(folder)); fault.KindOf(err) == fault.NotFound {
-		return nil, fault.New(fault.NotFound, "%w", err)
-	}
-	return cache, err
+	return dataset.Open(r.path(folder))
 }

@@ -48,6 +48,7 @@ from ._errors import (
 )
 from ._evaluate import evaluate, evaluate_file
 from ._model import Model
+from ._student import pseudo_label, student
 from ._trainer import Trainer
 
 __all__ = [
@@ -77,7 +78,9 @@ __all__ = [
     "evaluate",
     "evaluate_file",
     "load",
+    "pseudo_label",
     "set_log",
+    "student",
     "version",
 ]
 

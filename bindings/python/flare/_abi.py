@@ -110,6 +110,36 @@ class EvaluateOptions(_Sized):
     ]
 
 
+class PseudoLabelOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("models", POINTER(c_char_p)),
+        ("models_count", c_size_t),
+        ("previous_path", c_char_p),
+        ("ignore_below", c_double),
+        ("soft_below", c_double),
+        ("no_mirror", c_int32),
+        ("shard", c_int32),
+        ("shards", c_int32),
+        ("threads", c_int32),
+        ("device", c_char_p),
+        ("mode", c_char_p),
+        ("cache_dir", c_char_p),
+        ("runtime", c_char_p),
+        ("progress", ProgressFn),
+        ("progress_user", c_void_p),
+    ]
+
+
+class StudentOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("runtime", c_char_p),
+        ("progress", ProgressFn),
+        ("progress_user", c_void_p),
+    ]
+
+
 class ConvertOptions(_Sized):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -250,6 +280,13 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         c_int32,
         [POINTER(c_void_p), c_char_p, c_char_p, POINTER(EvaluateOptions)],
     ),
+    "flare_pseudo_label_options_init": (None, [POINTER(PseudoLabelOptions), c_size_t]),
+    "flare_pseudo_label": (
+        c_int32,
+        [POINTER(c_void_p), c_char_p, c_char_p, POINTER(PseudoLabelOptions)],
+    ),
+    "flare_student_options_init": (None, [POINTER(StudentOptions), c_size_t]),
+    "flare_student": (c_int32, [POINTER(c_void_p), c_char_p, POINTER(StudentOptions)]),
     "flare_convert_options_init": (None, [POINTER(ConvertOptions), c_size_t]),
     "flare_convert": (c_int32, [c_char_p, POINTER(ConvertOptions)]),
     "flare_trainer_options_init": (None, [POINTER(TrainerOptions), c_size_t]),

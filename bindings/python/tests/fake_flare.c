@@ -301,6 +301,35 @@ flare_status flare_evaluate_file(char **out, const char *prediction, const char 
     return strcmp(prediction, "broken") == 0 ? fail(FLARE_ERR_FORMAT, "1 of 2 cases") : FLARE_OK;
 }
 
+void flare_pseudo_label_options_init(flare_pseudo_label_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+void flare_student_options_init(flare_student_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+
+/* A folder of images called "broken" is one with a case that fails beside others. */
+flare_status flare_pseudo_label(char **out, const char *images, const char *folder, const flare_pseudo_label_options *o)
+{
+    char text[500];
+    *out = NULL;
+    if (o->progress && o->progress(0.5, "label", o->progress_user))
+        return fail(FLARE_ERR_CANCELLED, "cancelled");
+    snprintf(text, sizeof text, "{\"folders\": [\"%s\", \"%s\"], \"models\": [\"%s\", \"%s\"], \"previous\": \"%s\", \"below\": [%g, %g], "
+             "\"mirror\": %d, \"shard\": [%d, %d], \"threads\": %d, \"open\": [\"%s\", \"%s\", \"%s\"]}", images, folder, o->models[0],
+             o->models[o->models_count - 1], o->previous_path ? o->previous_path : "", o->ignore_below, o->soft_below, !o->no_mirror,
+             (int)o->shard, (int)o->shards, (int)o->threads, o->device, o->mode, o->cache_dir ? o->cache_dir : "");
+    *out = strdup(text);
+    return strcmp(images, "broken") == 0 ? fail(FLARE_ERR_FORMAT, "1 of 2 cases") : FLARE_OK;
+}
+
+flare_status flare_student(char **out, const char *config, const flare_student_options *o)
+{
+    char text[100];
+    *out = NULL;
+    if (o->progress && o->progress(0.25, "teacher_fold_0", o->progress_user))
+        return fail(FLARE_ERR_CANCELLED, "cancelled");
+    snprintf(text, sizeof text, "{\"config\": \"%s\"}", config);
+    *out = strdup(text);
+    return FLARE_OK;
+}
+
 flare_status flare_convert(const char *out_path, const flare_convert_options *o)
 {
     (void)out_path;

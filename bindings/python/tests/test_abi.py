@@ -17,6 +17,8 @@ STRUCTS = {
     "flare_segment_options": _abi.SegmentOptions,
     "flare_evaluate_options": _abi.EvaluateOptions,
     "flare_convert_options": _abi.ConvertOptions,
+    "flare_pseudo_label_options": _abi.PseudoLabelOptions,
+    "flare_student_options": _abi.StudentOptions,
     "flare_trainer_options": _abi.TrainerOptions,
     "flare_batch": _abi.Batch,
     "flare_trainer_result": _abi.TrainerResult,

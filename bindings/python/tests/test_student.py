@@ -1,0 +1,51 @@
+"""The noisy student: what reaches C, and what comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import flare
+
+
+def test_arguments_reach_c(fake: object) -> None:
+    told: list[tuple[float, str]] = []
+    got = flare.pseudo_label(
+        ["a.onnx", Path("b")], "i", Path("o"), mirror=False, previous="p", ignore_below=0.8,
+        soft_below=0.9, shard=(2, 3), device="cpu", mode="fast", threads=4, cache="c",
+        progress=lambda *call: told.append(call),
+    )  # fmt: skip
+    assert got == {
+        "folders": ["i", "o"], "models": ["a.onnx", "b"], "previous": "p", "below": [0.8, 0.9],
+        "mirror": 0, "shard": [2, 3], "threads": 4, "open": ["cpu", "fast", "c"],
+    }  # fmt: skip
+    assert told == [(0.5, "label")]
+    got = flare.pseudo_label(Path("a.onnx"), "i", "o")
+    assert (got["models"], got["mirror"], got["shard"]) == (["a.onnx"] * 2, 1, [0, 0])
+    told.clear()
+    assert flare.student("c.json", progress=lambda *call: told.append(call)) == {"config": "c.json"}
+    assert told == [(0.25, "teacher_fold_0")]
+
+
+def test_failures(fake: object) -> None:
+    with pytest.raises(flare.FormatError, match="1 of 2 cases") as caught:
+        flare.pseudo_label("a", "broken", "o")
+    assert caught.value.report is not None and caught.value.report["folders"] == ["broken", "o"]
+    with pytest.raises(flare.ArgumentError, match="threads"):
+        flare.pseudo_label("a", "i", "o", threads=2**40)
+    with pytest.raises(flare.Cancelled):
+        flare.student("c.json", progress=lambda fraction, phase: True)
+    with pytest.raises(ZeroDivisionError):
+        flare.pseudo_label("a", "i", "o", progress=lambda fraction, phase: 1 / 0)
+
+
+def test_the_library(real: str, tmp_path: Path) -> None:
+    with pytest.raises(flare.NotFoundError, match="none.json"):
+        flare.student(tmp_path / "none.json")
+    config = tmp_path / "config.json"
+    config.write_text('{"labelled": "nowhere", "unlabelled": "u", "run": "run"}')
+    with pytest.raises(flare.NotFoundError, match="nowhere"):
+        flare.student(config)
+    with pytest.raises(flare.NotFoundError):
+        flare.pseudo_label(real, tmp_path / "images", tmp_path / "out")

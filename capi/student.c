@@ -1,0 +1,52 @@
+/* The public functions of the noisy student, as flare.c; their Go exports are in student.go. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "_cgo_export.h"
+#include "shim.h"
+
+/* Sizes of the structs in the first published flare.h; they never change. */
+enum {
+    LABEL_OPTIONS_FIRST = offsetof(flare_pseudo_label_options, progress_user) + sizeof(void *),
+    STUDENT_OPTIONS_FIRST = offsetof(flare_student_options, progress_user) + sizeof(void *)
+};
+
+void flare_pseudo_label_options_init(flare_pseudo_label_options *options, size_t struct_size)
+{
+    edge_init(options, struct_size);
+}
+
+void flare_student_options_init(flare_student_options *options, size_t struct_size)
+{
+    edge_init(options, struct_size);
+}
+
+flare_status flare_pseudo_label(char **out, const char *images, const char *out_path,
+                                const flare_pseudo_label_options *options)
+{
+    flare_pseudo_label_options copy;
+    char                      *text = NULL;
+    REFUSE_FORKED();
+    REFUSE_NULL(out);
+    *out = NULL;
+    REFUSE_NULL(images);
+    REFUSE_NULL(out_path);
+    TAKE(copy, LABEL_OPTIONS_FIRST, options, "flare_pseudo_label_options");
+    if (copy.models_count > 0)
+        REFUSE_NULL(copy.models);
+    return edge_keep(flareGoPseudoLabel(&text, out, (char *)images, (char *)out_path, &copy),
+                     &text);
+}
+
+flare_status flare_student(char **out, const char *config_path,
+                           const flare_student_options *options)
+{
+    flare_student_options copy;
+    char                 *text = NULL;
+    REFUSE_FORKED();
+    REFUSE_NULL(out);
+    *out = NULL;
+    REFUSE_NULL(config_path);
+    TAKE(copy, STUDENT_OPTIONS_FIRST, options, "flare_student_options");
+    return edge_keep(flareGoStudent(&text, out, (char *)config_path, &copy), &text);
+}

@@ -70,9 +70,8 @@ def pseudo_label(
 
     A case whose worker died 4 times is among the skipped ones.
     """
-    listed = isinstance(models, (list, tuple))
-    teacher = [_absolute(m) for m in models] if listed else _absolute(models)
-    arguments = teacher, _absolute(images), _absolute(out)
+    teacher = [models] if isinstance(models, (str, os.PathLike)) else models
+    arguments = [_absolute(m) for m in teacher], _absolute(images), _absolute(out)
     for name in "previous", "cache":
         if options.get(name) is not None:
             options[name] = _absolute(options[name])

@@ -1,0 +1,152 @@
+"""Pseudo-labels on a local Ray cluster, whose workers are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, missing
+from helpers import write_nifti
+
+import flare
+
+try:
+    import ray
+
+    import flare.ray
+except ImportError as error:
+    ray = None
+    reason = str(error)
+
+pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+
+NETWORK = REPOSITORY / "capi" / "test" / "network"
+MARK = "FLARE_RAY_TEST"
+
+
+@pytest.fixture
+def cluster(real: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Two processors; gives what the environment of its processes has as MARK."""
+    if ray is None:
+        missing(reason)
+    mark = uuid.uuid4().hex
+    for name, value in {"FLARE_LIBRARY": real, MARK: mark, "RAY_USAGE_STATS_ENABLED": "0"}.items():
+        monkeypatch.setenv(name, value)
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 << 20)
+    yield mark
+    ray.shutdown()
+
+
+@pytest.fixture
+def teacher(tmp_path: Path, real: str) -> list[Path]:
+    """Two folds of random weights."""
+    paths = [tmp_path / "fold_0.onnx", tmp_path / "fold_1.onnx"]
+    for seed, path in enumerate(paths):
+        plans = {"plans": NETWORK / "plans.json", "dataset": NETWORK / "dataset.json"}
+        with flare.Trainer(**plans, seed=seed, threads=1) as trainer:
+            trainer.export(path)
+    return paths
+
+
+def make_images(folder: Path, number: int) -> Path:
+    """Of a size that keeps a worker busy for a good second."""
+    folder.mkdir()
+    for i in range(number):
+        voxels = np.random.default_rng(i).integers(-200, 200, (32, 60, 64)).astype(np.int16)
+        path = folder / f"case_{i}_0000.nii.gz"
+        write_nifti(path, voxels, (1, 1, 1), (0, 0, 0), np.eye(3))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """The files, without what tells when they were made."""
+    files: dict[str, Any] = {}
+    for path in folder.glob("[!.]*"):
+        files[path.name] = path.read_bytes()
+        if path.suffix == ".json":
+            files[path.name] = json.loads(files[path.name])
+            assert files[path.name].pop("seconds") > 0
+    return files
+
+
+def busy_workers(mark: str) -> list[int]:
+    """The cluster's processes that label a case."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            title, environment = ((folder / f).read_bytes() for f in ("cmdline", "environ"))
+        except OSError:  # another user's, or it is gone
+            continue
+        if title.startswith(b"ray::Worker.label") and f"{MARK}={mark}".encode() in environment:
+            found.append(int(folder.name))
+    return found
+
+
+def test_a_killed_worker(cluster: str, teacher: list[Path], tmp_path: Path) -> None:
+    images, out, alone = make_images(tmp_path / "images", 5), tmp_path / "out", tmp_path / "alone"
+    killed: list[int] = []
+
+    def kill() -> None:
+        """As soon as there is a result, a worker is killed in the middle of the next case."""
+        end = time.monotonic() + 100
+        while not killed and time.monotonic() < end:
+            if any(out.glob("case_*.json")):
+                for pid in busy_workers(cluster)[:1]:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    told: list[tuple[float, str]] = []
+    report = flare.ray.pseudo_label(
+        teacher, images, out, device="ort", threads=1, progress=lambda *a: told.append(a)
+    )
+    killer.join()
+    assert killed
+    names = [f"case_{i}" for i in range(5)]
+    assert [s["case"] for s in report["scores"]] == names and report["skipped"] == []
+    assert sorted(name for _, name in told) == names
+    assert [fraction for fraction, _ in told] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert not busy_workers(cluster)
+
+    expected = flare.pseudo_label(teacher, images, alone, device="ort", threads=1)
+    assert contents(out) == contents(alone) and len(contents(out)) == 11
+    for s in report["scores"] + expected["scores"]:
+        del s["seconds"]
+    assert report == expected
+
+    # Called again, finished cases are kept, a lost one is done, a damaged image is told.
+    (out / "case_3.json").unlink()
+    (images / "case_4_0000.nii.gz").write_bytes(b"no image")
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("case_[0-2]*")}
+    with pytest.raises(flare.FormatError, match="1 of 5 cases.*case_4") as caught:
+        flare.ray.pseudo_label(teacher, images, out, device="ort", threads=1)
+    again = caught.value.report
+    assert again is not None and [s["case"] for s in again["scores"]] == names[:4]
+    assert [s["case"] for s in again["skipped"]] == ["case_4"]
+    assert {path.name: path.stat().st_mtime_ns for path in out.glob("case_[0-2]*")} == before
+    assert (out / "case_3.json").exists()
+
+
+def test_errors(cluster: str, teacher: list[Path], tmp_path: Path) -> None:
+    images, out = make_images(tmp_path / "images", 3), tmp_path / "out"
+    with pytest.raises(flare.NotFoundError, match="none.onnx"):
+        flare.ray.pseudo_label(tmp_path / "none.onnx", images, out)
+    with pytest.raises(TypeError, match="shard"):
+        flare.ray.pseudo_label(teacher, images, out, shard=(1, 2))
+    with pytest.raises(flare.ArgumentError, match="tpu"):  # each worker finds out
+        flare.ray.pseudo_label(teacher, images, out, device="tpu", threads=1)
+    with pytest.raises(flare.Cancelled, match="1 of 3"):
+        flare.ray.pseudo_label(
+            teacher, images, out, device="ort", threads=1, mirror=False, progress=lambda f, n: True
+        )

@@ -1,7 +1,8 @@
 """The noisy student in small, on real data: the Decathlon's hippocampus MRs (195 labelled).
 
     python examples/noisy_student/run.py [--seeds 0,1,2] [--labelled 10,20] [--name NAME]
-        [--epochs N] [--student-epochs N] [--iterations N] [--features 16,32,64] [--mode fast]
+        [--epochs N] [--student-epochs N] [--iterations N] [--optimizer adamw] [--rate 0.001]
+        [--features 16,32,64] [--mode fast]
         [--student JSON] [--selection JSON] [--more JSON] [--write]
 
 needs ./build.sh before and the data in $FLARE_DATA or ../shared/data. For every seed the cases
@@ -118,11 +119,15 @@ class Split:
 
 
 def train(data, plan, run, settings, train_on, validate_on, mode):
-    """flare train with the settings of a config."""
+    """flare train with the settings of a config, unless that was done."""
+    done, asked = run.parent / f"{run.name}_done.json", {"settings": settings, "train": sorted(train_on), "mode": mode}
+    if done.exists() and json.loads(done.read_text()) == asked:
+        return run / "model.onnx"
     splits = write(run.parent / f"{run.name}_splits.json", [{"train": sorted(train_on), "val": sorted(validate_on)}])
     flare("train", data, "-o", run, "--resume", "--plans", plan, "--cache", f"{data}_cache", "--splits", splits, "--fold", "0", "--mode", mode,
           "--epochs", settings["epochs"], "--iterations", settings["iterations"], "--validation", settings["validation_iterations"],
-          "--seed", settings["seed"])
+          "--seed", settings["seed"], "--optimizer", settings["optimizer"], "--rate", settings["learning_rate"])
+    write(done, asked)
     return run / "model.onnx"
 
 
@@ -164,7 +169,8 @@ def experiment(a, data, seed, count):
     here = folder / f"labelled_{count}"
     raw = split.dataset(labelled, f"labelled_{count}/Dataset001_Hippocampus")
     plan = write(a.out / "plans.json", plans(a.features))
-    settings = {"epochs": a.epochs, "iterations": a.iterations, "validation_iterations": 2, "seed": 1000 * seed}
+    settings = {"epochs": a.epochs, "iterations": a.iterations, "validation_iterations": 2, "seed": 1000 * seed,
+                "optimizer": a.optimizer, "learning_rate": a.rate}
     noisy = settings | {"epochs": a.student_epochs, "strong": True, "no_mirroring": True, "dropout": 0.1, "stochastic_depth": 0.1}
     config = {"labelled": str(raw), "unlabelled": str(folder / "unlabelled"), "run": str(here / "run"), "mode": a.mode, "rounds": 2,
               "teacher": {"plans": str(plan), "training": settings},
@@ -206,6 +212,8 @@ def main():
     p.add_argument("--epochs", type=int, default=20)
     p.add_argument("--student-epochs", type=int, default=0, help="by default --epochs; also of the supervised network and that of all labels")
     p.add_argument("--iterations", type=int, default=50)
+    p.add_argument("--optimizer", default="adamw", choices=["sgd", "adamw"])
+    p.add_argument("--rate", type=float, default=0.001)
     p.add_argument("--features", type=numbers, default=[16, 32, 64])
     p.add_argument("--mode", default="fast", choices=["exact", "fast"])
     p.add_argument("--student", default="{}")

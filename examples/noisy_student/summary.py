@@ -10,7 +10,8 @@ import random
 
 DRAWS = 10000
 LABELS = ["anterior", "posterior"]
-SUPERVISED, TEACHER = "supervised, 8 flips", "teacher, 5 folds x 8 flips"
+# The models that others are compared with.
+BASELINES = {"supervised": "against supervised", "supervised, 8 flips": "with 8 flips", "teacher, 5 folds x 8 flips": "against the teacher"}
 
 HEAD = """# The noisy student in small
 
@@ -75,7 +76,7 @@ def text(everything, a, arguments):
     """The part of a variant: for each number of labelled cases a table."""
     parts = [f"`python examples/noisy_student/run.py {arguments}`".replace(" `", "`"),
              f"Residual U-Net of {', '.join(map(str, a.features))} features, patch 40x56x40, batch 2; {a.epochs} epochs of {a.iterations} steps for the "
-             f"teacher's folds, {a.student_epochs} for the others; mode {a.mode}; seeds {', '.join(map(str, a.seeds))}."]
+             f"teacher's folds, {a.student_epochs} for the others; {a.optimizer}, rate {a.rate:g}; mode {a.mode}; seeds {', '.join(map(str, a.seeds))}."]
     for count, seeds in everything.items():
         results = {name: [s["models"][name] for s in seeds.values()] for name in next(iter(seeds.values()))["models"]}
         rows = []
@@ -83,12 +84,10 @@ def text(everything, a, arguments):
             row = [name] + [f"{100 * mean(mean(c[i][0] for c in s['cases'].values()) for s in r):.2f}" for i in range(len(LABELS))]
             row.append("{:.2f} ({:.2f} .. {:.2f})".format(*interval([[100 * v for v in per_case(s).values()] for s in r])))
             row.append(f"{100 * mean(mean(per_case(s, 1).values()) for s in r):.2f}")
-            row.append("" if name == SUPERVISED else signed(difference(r, results[SUPERVISED])))
-            row.append("" if name == TEACHER else signed(difference(r, results[TEACHER])))
+            row += ["" if name == other else signed(difference(r, results[other])) for other in BASELINES]
             row += [f"{median(s['seconds'] for s in r):.3f}", f"{max(s['memory'] for s in r) / 1e6:.0f}"]
             rows.append(row)
-        parts.append(f"**{count} labelled cases**\n\n" + table(["model", *[f"DSC {l}" for l in LABELS], "DSC", "NSD", f"against {SUPERVISED}", "against the teacher",
-                                                               "s a case", "peak MB"], rows))
+        parts.append(f"**{count} labelled cases**\n\n" + table(["model", *[f"DSC {l}" for l in LABELS], "DSC", "NSD", *BASELINES.values(), "s a case", "peak MB"], rows))
         by_seed = [[name] + [f"{100 * mean_dsc(s):.2f}" for s in r] for name, r in results.items()]
         parts.append(table(["DSC by seed", *map(str, seeds)], by_seed))
         notes = []

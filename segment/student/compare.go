@@ -261,7 +261,11 @@ func (r *runner) table() []byte {
 		for _, d := range append(slices.Clone(m.Dice), m.Mean) {
 			fmt.Fprintf(&b, " %.4f |", d)
 		}
-		fmt.Fprintf(&b, " %.2f | %.2f GB |\n", m.Seconds, float64(m.Memory)/1e9)
+		memory := "-"
+		if m.Memory > 0 {
+			memory = fmt.Sprintf("%.2f GB", float64(m.Memory)/1e9)
+		}
+		fmt.Fprintf(&b, " %.2f | %s |\n", m.Seconds, memory)
 	}
 	return b.Bytes()
 }

@@ -1,5 +1,6 @@
 """Fixtures: `fake`, a libflare without networks that tells what it received (fake_flare.c), and
-`real`, the built library, with `model_path`, the bundle that FLARE_TEST_MODEL names.
+`real`, the built library, with `model_path`, the bundle that FLARE_TEST_MODEL names; `cluster`, a
+local Ray.
 
 Where one of them is missing its tests are skipped, or fail if FLARE_REQUIRE_DATA is 1.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +21,7 @@ import flare
 from flare import _abi
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+MARK = uuid.uuid4().hex  # in the environment of a cluster's processes, as their password
 
 
 def missing(what: str) -> NoReturn:
@@ -70,3 +73,18 @@ def model_path(real: str) -> Path:
     if not os.path.exists(name):
         missing(f"FLARE_TEST_MODEL is {name!r}, which is not there; it should name a bundle")
     return Path(name).resolve()
+
+
+@pytest.fixture
+def cluster(real: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Ray of two processors."""
+    try:
+        import ray
+    except ImportError as error:
+        missing(str(error))
+    monkeypatch.setenv("FLARE_LIBRARY", real)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", MARK)  # else Ray keeps one in the home folder
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 << 20)
+    yield
+    ray.shutdown()

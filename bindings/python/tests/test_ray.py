@@ -7,43 +7,19 @@ import os
 import signal
 import threading
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, missing
+from conftest import MARK, REPOSITORY
 from helpers import write_nifti
 
 import flare
 
-try:
-    import ray
-
-    import flare.ray
-except ImportError as error:
-    ray = None
-    reason = str(error)
-
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
 
 NETWORK = REPOSITORY / "capi" / "test" / "network"
-MARK = "FLARE_RAY_TEST"
-
-
-@pytest.fixture
-def cluster(real: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Two processors; gives what the environment of its processes has as MARK."""
-    if ray is None:
-        missing(reason)
-    mark = uuid.uuid4().hex
-    for name, value in {"FLARE_LIBRARY": real, MARK: mark, "RAY_USAGE_STATS_ENABLED": "0"}.items():
-        monkeypatch.setenv(name, value)
-    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 << 20)
-    yield mark
-    ray.shutdown()
 
 
 @pytest.fixture
@@ -61,7 +37,7 @@ def make_images(folder: Path, number: int) -> Path:
     """Of a size that keeps a worker busy for a good second."""
     folder.mkdir()
     for i in range(number):
-        voxels = np.random.default_rng(i).integers(-200, 200, (32, 60, 64)).astype(np.int16)
+        voxels = np.random.default_rng(i).integers(-200, 200, (20, 40, 40)).astype(np.int16)
         path = folder / f"case_{i}_0000.nii.gz"
         write_nifti(path, voxels, (1, 1, 1), (0, 0, 0), np.eye(3))
     return folder
@@ -78,7 +54,7 @@ def contents(folder: Path) -> dict[str, Any]:
     return files
 
 
-def busy_workers(mark: str) -> list[int]:
+def busy_workers() -> list[int]:
     """The cluster's processes that label a case."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
@@ -86,12 +62,14 @@ def busy_workers(mark: str) -> list[int]:
             title, environment = ((folder / f).read_bytes() for f in ("cmdline", "environ"))
         except OSError:  # another user's, or it is gone
             continue
-        if title.startswith(b"ray::Worker.label") and f"{MARK}={mark}".encode() in environment:
+        if title.startswith(b"ray::Worker.label") and MARK.encode() in environment:
             found.append(int(folder.name))
     return found
 
 
-def test_a_killed_worker(cluster: str, teacher: list[Path], tmp_path: Path) -> None:
+def test_a_killed_worker(cluster: None, teacher: list[Path], tmp_path: Path) -> None:
+    import flare.ray as on_ray
+
     images, out, alone = make_images(tmp_path / "images", 5), tmp_path / "out", tmp_path / "alone"
     killed: list[int] = []
 
@@ -100,7 +78,7 @@ def test_a_killed_worker(cluster: str, teacher: list[Path], tmp_path: Path) -> N
         end = time.monotonic() + 100
         while not killed and time.monotonic() < end:
             if any(out.glob("case_*.json")):
-                for pid in busy_workers(cluster)[:1]:
+                for pid in busy_workers()[:1]:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
             time.sleep(0.02)
@@ -108,7 +86,7 @@ def test_a_killed_worker(cluster: str, teacher: list[Path], tmp_path: Path) -> N
     killer = threading.Thread(target=kill)
     killer.start()
     told: list[tuple[float, str]] = []
-    report = flare.ray.pseudo_label(
+    report = on_ray.pseudo_label(
         teacher, images, out, device="ort", threads=1, progress=lambda *a: told.append(a)
     )
     killer.join()
@@ -117,7 +95,7 @@ def test_a_killed_worker(cluster: str, teacher: list[Path], tmp_path: Path) -> N
     assert [s["case"] for s in report["scores"]] == names and report["skipped"] == []
     assert sorted(name for _, name in told) == names
     assert [fraction for fraction, _ in told] == [0.2, 0.4, 0.6, 0.8, 1.0]
-    assert not busy_workers(cluster)
+    assert not busy_workers()
 
     expected = flare.pseudo_label(teacher, images, alone, device="ort", threads=1)
     assert contents(out) == contents(alone) and len(contents(out)) == 11
@@ -130,7 +108,7 @@ def test_a_killed_worker(cluster: str, teacher: list[Path], tmp_path: Path) -> N
     (images / "case_4_0000.nii.gz").write_bytes(b"no image")
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("case_[0-2]*")}
     with pytest.raises(flare.FormatError, match="1 of 5 cases.*case_4") as caught:
-        flare.ray.pseudo_label(teacher, images, out, device="ort", threads=1)
+        on_ray.pseudo_label(teacher, images, out, device="ort", threads=1)
     again = caught.value.report
     assert again is not None and [s["case"] for s in again["scores"]] == names[:4]
     assert [s["case"] for s in again["skipped"]] == ["case_4"]
@@ -138,15 +116,17 @@ def test_a_killed_worker(cluster: str, teacher: list[Path], tmp_path: Path) -> N
     assert (out / "case_3.json").exists()
 
 
-def test_errors(cluster: str, teacher: list[Path], tmp_path: Path) -> None:
+def test_errors(cluster: None, teacher: list[Path], tmp_path: Path) -> None:
+    import flare.ray as on_ray
+
     images, out = make_images(tmp_path / "images", 3), tmp_path / "out"
     with pytest.raises(flare.NotFoundError, match="none.onnx"):
-        flare.ray.pseudo_label(tmp_path / "none.onnx", images, out)
+        on_ray.pseudo_label(tmp_path / "none.onnx", images, out)
     with pytest.raises(TypeError, match="shard"):
-        flare.ray.pseudo_label(teacher, images, out, shard=(1, 2))
+        on_ray.pseudo_label(teacher, images, out, shard=(1, 2))
     with pytest.raises(flare.ArgumentError, match="tpu"):  # each worker finds out
-        flare.ray.pseudo_label(teacher, images, out, device="tpu", threads=1)
+        on_ray.pseudo_label(teacher, images, out, device="tpu", threads=1)
     with pytest.raises(flare.Cancelled, match="1 of 3"):
-        flare.ray.pseudo_label(
+        on_ray.pseudo_label(
             teacher, images, out, device="ort", threads=1, mirror=False, progress=lambda f, n: True
         )

@@ -26,7 +26,7 @@ except ImportError as error:
 from ray.exceptions import RayActorError, RayTaskError
 
 from . import _abi, _call
-from ._errors import Cancelled, Error, InternalError, from_status
+from ._errors import ArgumentError, Cancelled, Error, InternalError, from_status
 from ._student import Labeller
 
 RETRIES = 3  # of a case whose worker died
@@ -63,12 +63,13 @@ def pseudo_label(
     that this program is connected to (else on the one that RAY_ADDRESS names or a local one, which
     is started).
 
-    threads        processors of an actor; 0: those of the smallest node, or one beside a GPU
+    threads        of an actor, which asks Ray for as many processors; 0: those of the smallest node
+                   (with a GPU: all threads of the node, and Ray counts one)
     progress       called as progress(fraction, case) after each case; if it returns something
                    true the call raises flare.Cancelled, and cases under way end by themselves
     options        the others of flare.pseudo_label, without shard
 
-    A case whose worker died 4 times is among the skipped ones.
+    A case whose worker died with each of 4 tries is among the skipped ones.
     """
     teacher = [models] if isinstance(models, (str, os.PathLike)) else models
     arguments = [_absolute(m) for m in teacher], _absolute(images), _absolute(out)
@@ -108,7 +109,7 @@ def pseudo_label(
             except RayTaskError as error:
                 raise error.cause from error
             except RayActorError as error:
-                reason = f"its worker died {RETRIES + 1} times: {error}"
+                reason = f"its worker died with each of {RETRIES + 1} tries: {error}"
                 skipped = {"case": name, "reason": reason, "kind": -InternalError.status}
                 reports[name] = {"scores": [], "skipped": [skipped]}
                 actor = start()
@@ -131,10 +132,16 @@ def _places(options: dict[str, Any]) -> tuple[int, dict[str, int], int]:
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     device, threads = options.get("device", "auto"), options.get("threads", 0)
     if device == "cuda" or device == "auto" and gpus:
-        return max(1, gpus), {"num_gpus": 1, "num_cpus": threads or 1}, threads
+        if gpus == 0:
+            raise ArgumentError("device is cuda, but no node of the cluster offers a GPU to Ray")
+        return gpus, {"num_gpus": 1, "num_cpus": threads or 1}, threads
     processors = [int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1]
     threads = threads or min(processors, default=1)
-    return max(1, sum(n // threads for n in processors)), {"num_cpus": threads}, threads
+    count = sum(n // threads for n in processors)
+    if count == 0:
+        most = max(processors, default=0)
+        raise ArgumentError(f"threads is {threads}, but no node has more than {most} processors")
+    return count, {"num_cpus": threads}, threads
 
 
 def _joined(reports: list[Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,30 +68,34 @@ def busy_workers() -> list[int]:
     return found
 
 
+class Killer(threading.Thread):
+    """Kills a worker that labels a case, once `when` is true."""
+
+    def __init__(self, when: Callable[[], bool]) -> None:
+        super().__init__()
+        self.when, self.killed = when, 0
+        self.start()
+
+    def run(self) -> None:
+        end = time.monotonic() + 100
+        while not self.killed and time.monotonic() < end:
+            for pid in busy_workers()[:1] if self.when() else []:
+                os.kill(pid, signal.SIGKILL)
+                self.killed = pid
+            time.sleep(0.02)
+
+
 def test_a_killed_worker(cluster: None, teacher: list[Path], tmp_path: Path) -> None:
     import flare.ray as on_ray
 
     images, out, alone = make_images(tmp_path / "images", 5), tmp_path / "out", tmp_path / "alone"
-    killed: list[int] = []
-
-    def kill() -> None:
-        """As soon as there is a result, a worker is killed in the middle of the next case."""
-        end = time.monotonic() + 100
-        while not killed and time.monotonic() < end:
-            if any(out.glob("case_*.json")):
-                for pid in busy_workers()[:1]:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
+    killer = Killer(lambda: any(out.glob("case_*.json")))  # in the middle of the next case
     told: list[tuple[float, str]] = []
     report = on_ray.pseudo_label(
         teacher, images, out, device="ort", threads=1, progress=lambda *a: told.append(a)
     )
     killer.join()
-    assert killed
+    assert killer.killed
     names = [f"case_{i}" for i in range(5)]
     assert [s["case"] for s in report["scores"]] == names and report["skipped"] == []
     assert sorted(name for _, name in told) == names
@@ -126,7 +131,27 @@ def test_errors(cluster: None, teacher: list[Path], tmp_path: Path) -> None:
         on_ray.pseudo_label(teacher, images, out, shard=(1, 2))
     with pytest.raises(flare.ArgumentError, match="tpu"):  # each worker finds out
         on_ray.pseudo_label(teacher, images, out, device="tpu", threads=1)
+    with pytest.raises(flare.ArgumentError, match="no node has more than 2 processors"):
+        on_ray.pseudo_label(teacher, images, out, device="ort", threads=3)
+    with pytest.raises(flare.ArgumentError, match="no node of the cluster offers a GPU"):
+        on_ray.pseudo_label(teacher, images, out, device="cuda")
     with pytest.raises(flare.Cancelled, match="1 of 3"):
         on_ray.pseudo_label(
             teacher, images, out, device="ort", threads=1, mirror=False, progress=lambda f, n: True
         )
+
+
+def test_a_case_that_kills(
+    cluster: None, teacher: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import flare.ray as on_ray
+
+    monkeypatch.setattr(on_ray, "RETRIES", 0)
+    images, killer = make_images(tmp_path / "images", 2), Killer(lambda: True)
+    with pytest.raises(flare.InternalError, match="1 of 2 cases.*its worker died") as caught:
+        on_ray.pseudo_label(teacher, images, tmp_path / "out", device="ort", threads=2)
+    killer.join()
+    report = caught.value.report
+    assert report is not None
+    assert [s["case"] for s in report["skipped"]] == ["case_0"]
+    assert [s["case"] for s in report["scores"]] == ["case_1"]

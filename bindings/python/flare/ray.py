@@ -29,7 +29,10 @@ from . import _abi, _call
 from ._errors import ArgumentError, Cancelled, Error, InternalError, from_status
 from ._student import Labeller
 
-RETRIES = 3  # of a case whose worker died
+# A case whose worker died is tried again, by Ray so many times. These may be over before Ray knows
+# that a whole node is lost: then the case is the last of the queue, for another actor.
+RETRIES = 3
+ACTORS = 2
 
 
 class Worker:
@@ -69,7 +72,7 @@ def pseudo_label(
                    true the call raises flare.Cancelled, and cases under way end by themselves
     options        the others of flare.pseudo_label, without shard
 
-    A case whose worker died with each of 4 tries is among the skipped ones.
+    A case with which workers die again and again is among the skipped ones.
     """
     teacher = [models] if isinstance(models, (str, os.PathLike)) else models
     arguments = [_absolute(m) for m in teacher], _absolute(images), _absolute(out)
@@ -90,6 +93,7 @@ def pseudo_label(
 
     reports: dict[str, Any] = {}
     waiting = collections.deque(cases)
+    lost = collections.Counter[str]()  # actors that each case has cost
     running: dict[Any, tuple[Any, str]] = {}  # actor and case of each task
 
     def give(actor: Any) -> None:
@@ -109,10 +113,15 @@ def pseudo_label(
             except RayTaskError as error:
                 raise error.cause from error
             except RayActorError as error:
-                reason = f"its worker died with each of {RETRIES + 1} tries: {error}"
+                actor = start()
+                lost[name] += 1
+                if lost[name] < ACTORS:
+                    waiting.append(name)
+                    give(actor)
+                    continue
+                reason = f"the workers of {ACTORS} actors died with it: {error}"
                 skipped = {"case": name, "reason": reason, "kind": -InternalError.status}
                 reports[name] = {"scores": [], "skipped": [skipped]}
-                actor = start()
             if progress and progress(len(reports) / len(cases), name):
                 raise Cancelled(f"cancelled after {len(reports)} of {len(cases)} cases, which stay")
             give(actor)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -22,6 +23,7 @@ from flare import _abi
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MARK = uuid.uuid4().hex  # in the environment of a cluster's processes, as their password
+RAY: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 << 20}  # the least
 
 
 def missing(what: str) -> NoReturn:
@@ -76,8 +78,8 @@ def model_path(real: str) -> Path:
 
 
 @pytest.fixture
-def cluster(real: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A Ray of two processors."""
+def ray_folder(real: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """What a local Ray needs: its environment, and a folder whose path is short."""
     try:
         import ray
     except ImportError as error:
@@ -85,6 +87,14 @@ def cluster(real: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("FLARE_LIBRARY", real)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_TOKEN", MARK)  # else Ray keeps one in the home folder
-    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 << 20)
-    yield
-    ray.shutdown()
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        yield folder
+        ray.shutdown()
+
+
+@pytest.fixture
+def cluster(ray_folder: str) -> None:
+    """A Ray of two processors."""
+    import ray
+
+    ray.init("local", num_cpus=2, **RAY, _temp_dir=ray_folder)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MARK, REPOSITORY
+from conftest import MARK, RAY, REPOSITORY
 from helpers import write_nifti
 
 import flare
@@ -121,6 +121,35 @@ def test_a_killed_worker(cluster: None, teacher: list[Path], tmp_path: Path) -> 
     assert (out / "case_3.json").exists()
 
 
+def test_a_lost_node(ray_folder: str, teacher: list[Path], tmp_path: Path) -> None:
+    """The case of its worker is done in the place that another one leaves in the end."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    import flare.ray as on_ray
+
+    head = RAY | {"num_cpus": 1, "temp_dir": ray_folder}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    other = cluster.add_node(num_cpus=1, object_store_memory=RAY["object_store_memory"])
+    ray.init(cluster.address)
+    done: list[str] = []
+
+    def progress(fraction: float, name: str) -> None:
+        done.append(name)
+        if len(done) == 1:
+            cluster.remove_node(other, allow_graceful=False)
+
+    try:
+        images, out = make_images(tmp_path / "images", 4), tmp_path / "out"
+        report = on_ray.pseudo_label(teacher, images, out, device="ort", progress=progress)
+        assert other not in cluster.list_all_nodes()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert report["skipped"] == []
+    assert sorted(done) == [s["case"] for s in report["scores"]] == [f"case_{i}" for i in range(4)]
+
+
 def test_errors(cluster: None, teacher: list[Path], tmp_path: Path) -> None:
     import flare.ray as on_ray
 
@@ -147,8 +176,9 @@ def test_a_case_that_kills(
     import flare.ray as on_ray
 
     monkeypatch.setattr(on_ray, "RETRIES", 0)
+    monkeypatch.setattr(on_ray, "ACTORS", 1)
     images, killer = make_images(tmp_path / "images", 2), Killer(lambda: True)
-    with pytest.raises(flare.InternalError, match="1 of 2 cases.*its worker died") as caught:
+    with pytest.raises(flare.InternalError, match="1 of 2 cases.*case_0.*workers of 1 actors died") as caught:
         on_ray.pseudo_label(teacher, images, tmp_path / "out", device="ort", threads=2)
     killer.join()
     report = caught.value.report

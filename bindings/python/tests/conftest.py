@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -24,6 +25,9 @@ from flare import _abi
 REPOSITORY = Path(__file__).resolve().parents[3]
 MARK = uuid.uuid4().hex  # in the environment of a cluster's processes, as their password
 RAY: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 << 20}  # the least
+
+# Shells start what runs in the background with SIGINT ignored; tests interrupt calls.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def missing(what: str) -> NoReturn:

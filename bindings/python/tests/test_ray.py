@@ -18,7 +18,10 @@ from helpers import write_nifti
 
 import flare
 
-pytestmark = pytest.mark.filterwarnings("default")  # Ray's own
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # Ray's own
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="workers are found in /proc"),
+]
 
 NETWORK = REPOSITORY / "capi" / "test" / "network"
 

@@ -92,7 +92,9 @@ def ray_folder(real: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_TOKEN", MARK)  # else Ray keeps one in the home folder
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
-        yield folder
+        os.mkdir(f"{folder}/ray")
+        monkeypatch.setenv("RAY_TMPDIR", folder)  # else the cluster that a user has is forgotten
+        yield f"{folder}/ray"
         ray.shutdown()
 
 

@@ -283,6 +283,10 @@ test_python() {
 		"$python" -m venv $venv || fail "the Python tests need venv (Debian: apt install python3-venv)"
 		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest numpy SimpleITK
 	fi
+	if ! $venv/bin/python -c 'import ray, mpi4py' 2>/dev/null; then
+		$venv/bin/python -m pip install --quiet --disable-pip-version-check ray mpi4py mpich ||
+			echo "Ray or MPI is not to be had: their tests are left out"
+	fi
 	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./bindings/python
 	$venv/bin/python -m pytest -q bindings/python/tests
 }
@@ -301,6 +305,7 @@ run_tests() {
 	step "C" test_capi
 	step "C++" bash examples/cpp/test.sh "$root/build"
 	step "Python" test_python
+	step "data-parallel training" build/test/venv/bin/python examples/data_parallel/test.py
 	if [ -e "$root/examples/demo/flare13_phantom.onnx" ]; then
 		step "fine-tuning" build/test/venv/bin/python examples/finetune/test.py examples/demo/flare13_phantom.onnx
 	fi

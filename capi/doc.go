@@ -16,8 +16,8 @@
 //	            instead of the end of the host process, and poisons the library,
 //	            because state that a panic left half-changed is not to be trusted.
 //
-// handles.go maps the numbers that C holds to models and trainers and to the calls running on
-// them. flare.map hides every symbol but flare_*; so nothing private, C or Go,
+// handles.go maps the numbers that C holds to models, trainers and labellers and to the calls
+// running on them. flare.map hides every symbol but flare_*; so nothing private, C or Go,
 // may start with flare_. Memory that goes to C comes from malloc.
 //
 // Nothing here prints, exits, reads the environment or starts a goroutine.

@@ -25,8 +25,8 @@
  *   Voxels    x varies fastest, then y, z, channel. Sizes, spacings and directions are
  *             in the order x, y, z, positions in millimetres in the LPS system, as in
  *             ITK and DICOM. Buffers are aligned to their element type.
- *   Threads   Every function may be called from any thread. Calls on one model or trainer wait
- *             for each other in turn; different ones run side by side. Callbacks must return
+ *   Threads   Every function may be called from any thread. Calls on one model, trainer or
+ *             labeller wait for each other in turn; different ones run side by side. Callbacks must return
  *             normally: no exception and no longjmp may leave them.
  *   Processes The library must not be unloaded (dlclose is a no-op), and cannot be used
  *             in a child made by fork() without exec(): calls there return
@@ -617,6 +617,34 @@ FLARE_API void flare_pseudo_label_options_init(flare_pseudo_label_options *optio
  * with FLARE_ERR_IO and leaves nothing of the case under way. */
 FLARE_API flare_status flare_pseudo_label(char **out, const char *images, const char *out_path,
                                           const flare_pseudo_label_options *options);
+
+/* The same for programs that choose the cases and their order, such as workers of a cluster: a
+ * teacher at work on a folder, opened once, with the first case that is not finished. A checked
+ * number as flare_model is. Calls on one labeller wait for each other in turn. */
+typedef struct flare_labeller flare_labeller;
+
+/* Arguments as flare_pseudo_label's, but options without progress (FLARE_ERR_ARGUMENT). Lists
+ * the cases and joins the teacher's folds. On failure *out is NULL. */
+FLARE_API flare_status flare_labeller_open(flare_labeller **out, const char *images,
+                                           const char *out_path,
+                                           const flare_pseudo_label_options *options);
+
+/* Gives the names of the cases (of the shard) as JSON (caller frees): ["CASE", ...]; the call
+ * does not wait for others. */
+FLARE_API flare_status flare_labeller_cases(char **out, flare_labeller *labeller);
+
+/* Labels a case, unless it is finished, and gives what flare_pseudo_label gives of all. Where
+ * the case cannot be read the status says why and *out is given; after any other failure it is
+ * NULL. A name that is not among the cases is FLARE_ERR_NOT_FOUND. */
+FLARE_API flare_status flare_labeller_label(char **out, flare_labeller *labeller,
+                                            const char *name);
+
+/* Cancels the calls that are running or waiting on the labeller; they return
+ * FLARE_ERR_CANCELLED within the time of one network tile. Returns at once, from any thread. */
+FLARE_API flare_status flare_labeller_cancel(flare_labeller *labeller);
+
+/* Closes a labeller; otherwise as flare_model_free. */
+FLARE_API void flare_labeller_free(flare_labeller *labeller);
 
 typedef struct flare_student_options {
     size_t            struct_size; /* sizeof(flare_student_options)                        */

@@ -13,6 +13,8 @@ static flare_model *const foreign = (flare_model *)(uintptr_t)0x1234;
 
 static flare_trainer *const foreign_trainer = (flare_trainer *)(uintptr_t)0x1234;
 
+static flare_labeller *const foreign_labeller = (flare_labeller *)(uintptr_t)0x1234;
+
 static double seconds(void)
 {
     struct timespec t;
@@ -110,6 +112,50 @@ static void check_trainer_handle(flare_trainer *trainer, flare_status status, co
     CHECK_STATUS(flare_trainer_cancel(trainer), status, says);
     CHECK(values == NULL && access("a", F_OK) != 0);
     flare_trainer_free(trainer);
+}
+
+/* What every function of a labeller says to a handle. */
+static void check_labeller_handle(flare_labeller *labeller, flare_status status, const char *says)
+{
+    char *text = (char *)"left over";
+    CHECK_STATUS(flare_labeller_cases(&text, labeller), status, says);
+    CHECK(text == NULL || status == FLARE_ERR_FORKED);
+    CHECK_STATUS(flare_labeller_label(&text, labeller, "a"), status, says);
+    CHECK_STATUS(flare_labeller_cancel(labeller), status, says);
+    flare_labeller_free(labeller);
+}
+
+static int32_t never(double fraction, const char *phase, void *user)
+{
+    (void)fraction, (void)phase, (void)user;
+    return 1;
+}
+
+static void test_labellers(void)
+{
+    flare_labeller *labeller = foreign_labeller;
+    char           *text     = (char *)"left over";
+    const char     *models[] = {"none.onnx"};
+    flare_pseudo_label_options options = FLARE_PSEUDO_LABEL_OPTIONS_INIT;
+
+    check_labeller_handle(NULL, FLARE_ERR_HANDLE, "labeller is NULL");
+    check_labeller_handle(foreign_labeller, FLARE_ERR_HANDLE, "not a labeller handle");
+    CHECK_STATUS(flare_labeller_open(NULL, "a", "b", NULL), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_labeller_open(&labeller, NULL, "b", NULL), FLARE_ERR_ARGUMENT, "images is NULL");
+    CHECK(labeller == NULL);
+    CHECK_STATUS(flare_labeller_open(&labeller, "a", NULL, NULL), FLARE_ERR_ARGUMENT, "out_path is NULL");
+    CHECK_STATUS(flare_labeller_open(&labeller, "a", "b", NULL), FLARE_ERR_ARGUMENT, "no teacher");
+    options.models_count = 1;
+    CHECK_STATUS(flare_labeller_open(&labeller, "a", "b", &options), FLARE_ERR_ARGUMENT, "models is NULL");
+    options.models = models;
+    CHECK_STATUS(flare_labeller_open(&labeller, "a", "b", &options), FLARE_ERR_NOT_FOUND, "a");
+    options.progress = never;
+    CHECK_STATUS(flare_labeller_open(&labeller, "a", "b", &options), FLARE_ERR_ARGUMENT, "progress");
+    CHECK(labeller == NULL);
+    CHECK_STATUS(flare_labeller_cases(NULL, foreign_labeller), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_labeller_label(NULL, foreign_labeller, "a"), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_labeller_label(&text, foreign_labeller, NULL), FLARE_ERR_ARGUMENT, "name is NULL");
+    CHECK(text == NULL);
 }
 
 static void test_trainers(void)
@@ -410,6 +456,7 @@ static void test_fork(void)
         CHECK_STATUS(flare_cancel(foreign), FLARE_ERR_FORKED, "fork");
         CHECK_STATUS(flare_convert("x", NULL), FLARE_ERR_FORKED, "fork");
         check_trainer_handle(foreign_trainer, FLARE_ERR_FORKED, "fork");
+        check_labeller_handle(foreign_labeller, FLARE_ERR_FORKED, "fork");
         CHECK_STATUS(flare_evaluate(&text, &image, &image, NULL), FLARE_ERR_FORKED, "fork");
         CHECK_STATUS(flare_pseudo_label(&text, "a", "b", NULL), FLARE_ERR_FORKED, "fork");
         CHECK_STATUS(flare_student(&text, "a", NULL), FLARE_ERR_FORKED, "fork");
@@ -457,6 +504,7 @@ int main(void)
     test_versions_and_names();
     test_null_arguments();
     test_foreign_handles();
+    test_labellers();
     test_trainers();
     test_struct_sizes();
     test_reserved_fields();

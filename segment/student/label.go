@@ -81,50 +81,38 @@ const joinedFile = "teacher.onnx"
 // segment.Open and JoinFolds, Argument, IO (a full disk: what is finished stays, the case
 // under way leaves nothing), Cancelled.
 func Label(ctx context.Context, o LabelOptions) (*Labels, error) {
-	cases, err := o.check()
+	l, err := OpenLabeller(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.Out, 0o777); err != nil {
-		return nil, fault.File(o.Out, err)
-	}
-	teacher := o.Teacher[0]
-	if info, err := os.Stat(teacher); len(o.Teacher) > 1 || err == nil && info.IsDir() {
-		teacher = filepath.Join(o.Out, joinedFile)
-		if err := segment.JoinFolds(ctx, teacher, o.Teacher); err != nil {
-			return nil, err
-		}
-	}
-	l := &labeller{LabelOptions: o, total: len(cases)}
-	if l.teacher, err = fileDigest(teacher); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if l.model != nil {
-			l.model.Close()
-		}
-	}()
-	all := &Labels{Scores: []Scores{}, Skipped: []Skipped{}}
-	for _, path := range cases {
+	defer l.Close()
+	all := NewLabels()
+	for _, name := range l.Cases {
 		if ctx.Err() != nil {
-			return nil, fault.New(fault.Cancelled, "cancelled after %d of %d cases, which stay", l.done, l.total)
+			return nil, fault.New(fault.Cancelled, "cancelled after %d of %d cases, which stay", l.done, len(l.Cases))
 		}
-		r, err := l.one(ctx, teacher, path)
+		r, err := l.Label(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		l.done++
-		name := imageio.CaseName(path)
-		if r.Err != nil {
-			all.Skipped = append(all.Skipped, Skipped{name, r.Err.Error(), fault.KindOf(r.Err)})
-		} else {
-			all.Scores = append(all.Scores, *r.Scores)
-		}
+		all.Add(name, r)
 		if o.Case != nil {
 			o.Case(name, r)
 		}
 	}
 	return all, nil
+}
+
+// NewLabels returns what a call did that has not begun.
+func NewLabels() *Labels { return &Labels{Scores: []Scores{}, Skipped: []Skipped{}} }
+
+// Add puts down what became of a case.
+func (l *Labels) Add(name string, r CaseResult) {
+	if r.Err != nil {
+		l.Skipped = append(l.Skipped, Skipped{name, r.Err.Error(), fault.KindOf(r.Err)})
+	} else {
+		l.Scores = append(l.Scores, *r.Scores)
+	}
 }
 
 // check refuses options that make no sense and returns the cases of the shard.
@@ -168,18 +156,19 @@ func (o *LabelOptions) check() ([]string, error) {
 	return mine, nil
 }
 
-// labeller is a call of Label.
-type labeller struct {
-	LabelOptions
-	teacher     string         // its digest
-	model       *segment.Model // nil until a case needs it
-	done, total int
-}
-
-// one labels a case unless it is finished. An error ends the call; what is wrong with the
-// case alone is in the result.
-func (l *labeller) one(ctx context.Context, teacher, path string) (r CaseResult, err error) {
-	name := imageio.CaseName(path)
+// Label labels one of the Cases, unless it is finished. An error says that others will not go
+// better; what is wrong with the case alone is in the result. Errors: NotFound for a name that
+// is none of the Cases, else as Label's.
+func (l *Labeller) Label(ctx context.Context, name string) (r CaseResult, err error) {
+	path, there := l.images[name]
+	if !there {
+		return r, fault.New(fault.NotFound, "%s holds no case %q, or it is another shard's", l.Images, name)
+	}
+	defer func() {
+		if err == nil {
+			l.done++
+		}
+	}()
 	s := &Scores{Format: scoresFormat, Case: name, Options: l.options()}
 	if s.Images, err = imageFiles(path); err != nil {
 		return CaseResult{Err: err}, nil
@@ -199,8 +188,8 @@ func (l *labeller) one(ctx context.Context, teacher, path string) (r CaseResult,
 	if kept != nil {
 		return CaseResult{Scores: kept, Kept: true}, nil
 	}
-	if l.model == nil {
-		if l.model, err = segment.Open(ctx, teacher, l.Open); err != nil {
+	if l.opened == nil {
+		if l.opened, err = segment.Open(ctx, l.model, l.Open); err != nil {
 			return r, err
 		}
 	}
@@ -228,14 +217,14 @@ func readable(err error) error {
 }
 
 // options returns what decides, besides the image, how a case comes out.
-func (l *labeller) options() ScoresOptions {
-	return ScoresOptions{Teacher: l.teacher, Mirror: !l.NoMirror, Fast: l.Open.Mode == "fast", Folds: l.Open.Folds, IgnoreBelow: l.IgnoreBelow, SoftBelow: l.SoftBelow}
+func (l *Labeller) options() ScoresOptions {
+	return ScoresOptions{Teacher: l.digest, Mirror: !l.NoMirror, Fast: l.Open.Mode == "fast", Folds: l.Open.Folds, IgnoreBelow: l.IgnoreBelow, SoftBelow: l.SoftBelow}
 }
 
 // label does a case and writes its files, CASE.json last.
-func (l *labeller) label(ctx context.Context, path, out string, s *Scores) error {
+func (l *Labeller) label(ctx context.Context, path, out string, s *Scores) error {
 	start := time.Now()
-	d := l.model.Describe()
+	d := l.opened.Describe()
 	image, err := imageio.ReadCase(ctx, path, len(d.Channels))
 	if err != nil {
 		return readable(err)
@@ -244,7 +233,7 @@ func (l *labeller) label(ctx context.Context, path, out string, s *Scores) error
 	if image.Dims == 2 && len(d.PatchSize) == 3 {
 		return unreadable{fault.New(fault.Model, "%s: a 2-D image, but the teacher's configuration %s is three-dimensional", path, d.Configuration)}
 	}
-	ignore := ignoreLabel(l.model.Dataset())
+	ignore := ignoreLabel(l.opened.Dataset())
 	dtype := volume.Uint8
 	if ignore > 255 {
 		dtype = volume.Uint16
@@ -257,7 +246,7 @@ func (l *labeller) label(ctx context.Context, path, out string, s *Scores) error
 	agreement := &segment.Agreement{}
 	o := segment.Options{Mirror: !l.NoMirror, Agreement: agreement, Progress: func(phase string, fraction float64) {
 		if l.Progress != nil {
-			l.Progress(LabelProgress{Case: s.Case, Done: l.done, Total: l.total, Phase: phase, Fraction: fraction})
+			l.Progress(LabelProgress{Case: s.Case, Done: l.done, Total: len(l.Cases), Phase: phase, Fraction: fraction})
 		}
 	}}
 	if l.IgnoreBelow > 0 {
@@ -272,7 +261,7 @@ func (l *labeller) label(ctx context.Context, path, out string, s *Scores) error
 		}
 		defer cmem.Free(o.Probabilities)
 	}
-	if _, err := l.model.Segment(ctx, image.Volume, labels, o); err != nil {
+	if _, err := l.opened.Segment(ctx, image.Volume, labels, o); err != nil {
 		return readable(fault.New(fault.KindOf(err), "%s: %w", path, err))
 	}
 	s.fill(d, agreement, labels)
@@ -297,7 +286,7 @@ func (l *labeller) label(ctx context.Context, path, out string, s *Scores) error
 		return err
 	}
 	if l.SoftBelow > 0 {
-		if err := files.Add(filepath.Join(l.Out, s.Case+".npz"), softWriter(o.Probabilities, labels.Geometry, l.model.Dataset().HasRegions(), l.SoftBelow)); err != nil {
+		if err := files.Add(filepath.Join(l.Out, s.Case+".npz"), softWriter(o.Probabilities, labels.Geometry, l.opened.Dataset().HasRegions(), l.SoftBelow)); err != nil {
 			return err
 		}
 	}
@@ -344,7 +333,7 @@ func labelsOf(folder, name string) (string, error) {
 }
 
 // compare fills in the Dice between the labels and those of the previous round.
-func (l *labeller) compare(ctx context.Context, s *Scores, labels *volume.Volume, ignore int) error {
+func (l *Labeller) compare(ctx context.Context, s *Scores, labels *volume.Volume, ignore int) error {
 	file, err := labelsOf(l.Previous, s.Case)
 	if err != nil {
 		return err

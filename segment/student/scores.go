@@ -180,7 +180,7 @@ func histogram(v *volume.Volume) []int {
 // finished returns the scores of a case that was labelled before in the same way; nil if it
 // was not. want says what that is; its images' digests are filled in where their size and
 // time of change do not tell that they are the same files.
-func (l *labeller) finished(want *Scores, labels string) (*Scores, error) {
+func (l *Labeller) finished(want *Scores, labels string) (*Scores, error) {
 	path := filepath.Join(l.Out, want.Case+".json")
 	have, err := readScores(path)
 	same := err == nil && have.Options == want.Options && len(have.Images) == len(want.Images)

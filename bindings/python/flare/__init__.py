@@ -48,7 +48,7 @@ from ._errors import (
 )
 from ._evaluate import evaluate, evaluate_file
 from ._model import Model
-from ._student import pseudo_label, student
+from ._student import Labeller, pseudo_label, student
 from ._trainer import Trainer
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "FormatError",
     "HandleError",
     "InternalError",
+    "Labeller",
     "Model",
     "ModelError",
     "NotFoundError",

@@ -12,7 +12,7 @@ class Error(RuntimeError):
     """The flare_status of include/flare.h."""
 
     report: dict[str, Any] | None = None
-    """Of evaluate_file, where other cases were scored: what it would have returned."""
+    """Where other cases of a call went well: what it would have returned."""
 
 
 class InternalError(Error):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, NoReturn
 
 from . import _abi, _call
-from ._errors import ArgumentError, Error
+from ._errors import ArgumentError, Error, HandleError
 
 
 def pseudo_label(
@@ -45,6 +46,32 @@ def pseudo_label(
     the others are labelled all the same: the exception that is raised then has that in its
     attribute report.
     """
+    options = _options(
+        models, mirror, previous, ignore_below, soft_below, shard, device, mode, threads, cache
+    )
+    library = _abi.library()
+    source, target = _abi.c_path("images", images), _abi.c_path("out", out)
+    return _run(
+        lambda answer: int(
+            library.flare_pseudo_label(answer, source, target, ctypes.byref(options))
+        ),
+        options,
+        progress,
+    )
+
+
+def _options(
+    models: _abi.Path | Sequence[_abi.Path],
+    mirror: bool = True,
+    previous: _abi.Path | None = None,
+    ignore_below: float = 0.0,
+    soft_below: float = 0.0,
+    shard: tuple[int, int] | None = None,
+    device: str = "auto",
+    mode: str = "exact",
+    threads: int = 0,
+    cache: _abi.Path | None = None,
+) -> _abi.PseudoLabelOptions:
     paths = [models] if isinstance(models, (str, bytes)) or hasattr(models, "__fspath__") else models
     names = [_abi.c_path("models", m) for m in paths]
     if not -(2**31) <= threads < 2**31:  # C would cut it
@@ -63,15 +90,114 @@ def pseudo_label(
     )
     if shard is not None:
         options.shard, options.shards = shard
-    library = _abi.library()
-    source, target = _abi.c_path("images", images), _abi.c_path("out", out)
-    return _run(
-        lambda answer: int(
-            library.flare_pseudo_label(answer, source, target, ctypes.byref(options))
-        ),
-        options,
-        progress,
-    )
+    return options
+
+
+class Labeller:
+    """A teacher at work on a folder of images, for programs that choose the cases and their
+    order, such as the workers of flare.ray. It is opened once, with the first case that is not
+    finished. Arguments as of pseudo_label, without progress:
+
+        with flare.Labeller("teacher.onnx", "images", "labels") as labeller:
+            for name in labeller.cases:
+                labeller.label(name)
+
+    Calls from several threads wait for each other in turn. Ctrl-C, closing and processes are as
+    with flare.Model.
+    """
+
+    def __init__(
+        self,
+        models: _abi.Path | Sequence[_abi.Path],
+        images: _abi.Path,
+        out: _abi.Path,
+        **options: Any,
+    ) -> None:
+        self._library = _abi.library()
+        self._handle = ctypes.c_void_p()
+        _call.refuse_in_callback()
+        given = _options(models, **options)
+        _abi.check(
+            self._library.flare_labeller_open(
+                ctypes.byref(self._handle),
+                _abi.c_path("images", images),
+                _abi.c_path("out", out),
+                ctypes.byref(given),
+            )
+        )
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the cases (of the shard), finished or not."""
+        answer = ctypes.c_void_p()
+        _abi.check(self._library.flare_labeller_cases(ctypes.byref(answer), self._opened()))
+        result: list[str] = _abi.take_json(answer)
+        return result
+
+    def label(self, name: str) -> dict[str, Any]:
+        """Labels a case, unless it is finished, and returns what pseudo_label returns of all.
+        Where the case cannot be read the exception has that in its attribute report; where that
+        is None others will not go better."""
+        library, handle, text = self._library, self._opened(), _abi.c_text("name", name)
+        answer = ctypes.c_void_p()
+        try:
+            _call.run(
+                lambda: int(library.flare_labeller_label(ctypes.byref(answer), handle, text)),
+                lambda: library.flare_labeller_cancel(handle),
+                _call.Progress(None),
+            )
+        except Error as error:
+            if answer:
+                error.report = _abi.take_json(answer)
+            raise
+        result: dict[str, Any] = _abi.take_json(answer)
+        return result
+
+    def cancel(self) -> None:
+        """Cancels the calls that are running or waiting on this labeller; they raise
+        flare.Cancelled. Returns at once; may be called from any thread."""
+        _abi.check(self._library.flare_labeller_cancel(self._live()))
+
+    def close(self) -> None:
+        """Closes the labeller; a running call on it is cancelled. May be called again."""
+        _call.refuse_in_callback()
+        self._free()
+
+    def __enter__(self) -> Labeller:
+        self._live()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self._free()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a flare.Labeller cannot be pickled; open it in the process that uses it")
+
+    def _free(self) -> None:
+        handle, self._handle = self._handle, ctypes.c_void_p()
+        if handle:
+            self._library.flare_labeller_free(handle)
+
+    def _live(self) -> ctypes.c_void_p:
+        """The handle, if the labeller is not closed."""
+        handle = self._handle
+        if not handle:
+            raise HandleError("the labeller is closed")
+        return handle
+
+    def _opened(self) -> ctypes.c_void_p:
+        """The handle for a call other than cancel."""
+        _call.refuse_in_callback()
+        return self._live()
 
 
 def student(

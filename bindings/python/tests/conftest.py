@@ -1,5 +1,6 @@
 """Fixtures: `fake`, a libflare without networks that tells what it received (fake_flare.c), and
-`real`, the built library, with `model_path`, the bundle that FLARE_TEST_MODEL names.
+`real`, the built library, with `model_path`, the bundle that FLARE_TEST_MODEL names; `cluster`, a
+local Ray.
 
 Where one of them is missing its tests are skipped, or fail if FLARE_REQUIRE_DATA is 1.
 """
@@ -10,9 +11,11 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -20,6 +23,8 @@ import flare
 from flare import _abi
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+MARK = uuid.uuid4().hex  # in the environment of a cluster's processes, as their password
+RAY: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 80 << 20}  # the least
 
 # Shells start what runs in the background with SIGINT ignored; tests interrupt calls.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -74,3 +79,28 @@ def model_path(real: str) -> Path:
     if not os.path.exists(name):
         missing(f"FLARE_TEST_MODEL is {name!r}, which is not there; it should name a bundle")
     return Path(name).resolve()
+
+
+@pytest.fixture
+def ray_folder(real: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """What a local Ray needs: its environment, and a folder whose path is short."""
+    try:
+        import ray
+    except ImportError as error:
+        missing(str(error))
+    monkeypatch.setenv("FLARE_LIBRARY", real)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", MARK)  # else Ray keeps one in the home folder
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        os.mkdir(f"{folder}/ray")
+        monkeypatch.setenv("RAY_TMPDIR", folder)  # else the cluster that a user has is forgotten
+        yield f"{folder}/ray"
+        ray.shutdown()
+
+
+@pytest.fixture
+def cluster(ray_folder: str) -> None:
+    """A Ray of two processors."""
+    import ray
+
+    ray.init("local", num_cpus=2, **RAY, _temp_dir=ray_folder)

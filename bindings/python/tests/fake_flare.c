@@ -319,6 +319,33 @@ flare_status flare_pseudo_label(char **out, const char *images, const char *fold
     return strcmp(images, "broken") == 0 ? fail(FLARE_ERR_FORMAT, "1 of 2 cases") : FLARE_OK;
 }
 
+/* A labeller has the cases a, b and "broken", which cannot be read; b finds the disk full. */
+flare_status flare_labeller_open(flare_labeller **out, const char *images, const char *folder, const flare_pseudo_label_options *o)
+{
+    *out = NULL;
+    if (o->progress || strcmp(images, "none") == 0)
+        return fail(FLARE_ERR_NOT_FOUND, folder);
+    *out = (flare_labeller *)(uintptr_t)77;
+    return FLARE_OK;
+}
+flare_status flare_labeller_cases(char **out, flare_labeller *l) { (void)l; *out = strdup("[\"a\", \"b\", \"broken\"]"); return FLARE_OK; }
+flare_status flare_labeller_label(char **out, flare_labeller *l, const char *name)
+{
+    *out = NULL;
+    if (l != (flare_labeller *)(uintptr_t)77)
+        return fail(FLARE_ERR_HANDLE, "stale");
+    if (strcmp(name, "b") == 0)
+        return fail(FLARE_ERR_IO, "the disk is full");
+    if (strcmp(name, "broken") == 0) {
+        *out = strdup("{\"scores\": [], \"skipped\": [{\"case\": \"broken\", \"reason\": \"bad\", \"kind\": 6}]}");
+        return fail(FLARE_ERR_FORMAT, "bad");
+    }
+    *out = strdup("{\"scores\": [{\"case\": \"a\"}], \"skipped\": []}");
+    return FLARE_OK;
+}
+flare_status flare_labeller_cancel(flare_labeller *l) { (void)l; return FLARE_OK; }
+void flare_labeller_free(flare_labeller *l) { (void)l; }
+
 flare_status flare_student(char **out, const char *config, const flare_student_options *o)
 {
     char text[100];

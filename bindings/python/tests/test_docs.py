@@ -28,6 +28,8 @@ def test_docstrings(fake: object, module: object) -> None:
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     voxels = np.random.default_rng(5).integers(-200, 200, (20, 24, 28)).astype(np.int16)
     write_nifti(tmp_path / "ct.nii.gz", voxels, (1.5, 1.5, 2.0), (0, 0, 0), np.eye(3))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "case_1_0000.nii.gz").symlink_to(tmp_path / "ct.nii.gz")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -38,12 +40,19 @@ def run(block: str) -> None:
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if "Trainer" not in block])
+@pytest.mark.parametrize("block", [b for b in BLOCKS if not re.search("Trainer|flare.ray", b)])
 def test_readme_binding(fake: object, files: Path, block: str) -> None:
     run(block)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [b for b in BLOCKS if "flare.ray" not in b])
 def test_readme(model_path: Path, files: Path, block: str) -> None:
     (files / "abdomen.onnx").symlink_to(model_path)
+    run(block)
+
+
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_readme_on_ray(cluster: None, model_path: Path, files: Path) -> None:
+    (files / "abdomen.onnx").symlink_to(model_path)
+    (block,) = [b for b in BLOCKS if "flare.ray" in b]
     run(block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,28 @@ def test_failures(fake: object) -> None:
         flare.student("c.json", progress=lambda fraction, phase: True)
     with pytest.raises(ZeroDivisionError):
         flare.pseudo_label("a", "i", "o", progress=lambda fraction, phase: 1 / 0)
+
+
+def test_labeller(fake: object) -> None:
+    with pytest.raises(flare.NotFoundError):
+        flare.Labeller("a", "none", "o")
+    with pytest.raises(TypeError, match="progress"):
+        flare.Labeller("a", "i", "o", progress=print)
+    with flare.Labeller(["a", "b"], "i", "o", device="cpu", threads=2) as labeller:
+        assert labeller.cases == ["a", "b", "broken"]
+        assert labeller.label("a") == {"scores": [{"case": "a"}], "skipped": []}
+        with pytest.raises(flare.FileError, match="full") as caught:
+            labeller.label("b")
+        assert caught.value.report is None
+        with pytest.raises(flare.FormatError, match="bad") as broken:
+            labeller.label("broken")
+        assert broken.value.report is not None and broken.value.report["skipped"][0]["kind"] == 6
+        with pytest.raises(TypeError, match="pickled"):
+            pickle.dumps(labeller)
+        labeller.cancel()
+    for call in labeller.cancel, lambda: labeller.cases, lambda: labeller.label("a"):
+        with pytest.raises(flare.HandleError, match="closed"):
+            call()
 
 
 def test_the_library(real: str, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@ package student
 
 import (
 	"bytes"
-	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,9 +11,10 @@ import (
 	"strings"
 
 	"github.com/libflare/libflare/segment"
-	"github.com/libflare/libflare/segment/evaluate"
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/nnunet"
+	"github.com/libflare/libflare/segment/train"
 )
 
 // Results is RESULTS.json.
@@ -68,10 +69,8 @@ type model struct {
 
 // compare segments the test cases with all models and writes RESULTS.md and RESULTS.json.
 func (r *runner) compare(models []model) error {
-	for _, l := range r.raw.Dataset.Labels {
-		if l.Name != "background" {
-			r.results.Labels = append(r.results.Labels, l.Name)
-		}
+	for _, l := range r.foreground() {
+		r.results.Labels = append(r.results.Labels, l.Name)
 	}
 	var ids [][]string
 	for _, k := range r.test {
@@ -107,6 +106,11 @@ func (r *runner) compare(models []model) error {
 	return r.write(r.path("RESULTS.md"), r.table())
 }
 
+// foreground returns the labels or regions that are compared.
+func (r *runner) foreground() []nnunet.Label {
+	return slices.DeleteFunc(slices.Clone(r.raw.Dataset.Labels), func(l nnunet.Label) bool { return l.Name == "background" })
+}
+
 // evaluate segments the test cases with a model.
 func (r *runner) evaluate(m model, folder string, out *ModelResult) error {
 	if err := os.MkdirAll(r.path(folder), 0o777); err != nil {
@@ -123,6 +127,10 @@ func (r *runner) evaluate(m model, folder string, out *ModelResult) error {
 	if m.mirror {
 		out.Passes <<= len(d.MirrorAxes)
 	}
+	var labels [][]int
+	for _, l := range r.foreground() {
+		labels = append(labels, l.Values)
+	}
 	var seconds []float64
 	for i, k := range r.test {
 		r.tell(float64(i)/float64(len(r.test)), "%s", k.name)
@@ -131,9 +139,15 @@ func (r *runner) evaluate(m model, folder string, out *ModelResult) error {
 		if err != nil {
 			return err
 		}
-		dice, err := r.dice(r.ctx, file, k.label)
+		metrics, err := train.Compare(r.ctx, file, k.label, labels, r.raw.Dataset.IgnoreLabel)
 		if err != nil {
 			return err
+		}
+		dice := make([]float64, len(metrics))
+		for i, m := range metrics {
+			if dice[i] = m.Dice; math.IsNaN(m.Dice) {
+				dice[i] = 1 // in neither
+			}
 		}
 		if before > 0 {
 			out.Memory = max(out.Memory, stats.PeakMemory-before)
@@ -151,69 +165,6 @@ func (r *runner) evaluate(m model, folder string, out *ModelResult) error {
 		out.Mean += out.Dice[i] / float64(len(out.Dice))
 	}
 	return nil
-}
-
-// dice compares a label file with the right one, label by label of the dataset. A region of
-// several values counts as their union.
-func (r *runner) dice(ctx context.Context, file, reference string) (out []float64, err error) {
-	a, err := imageio.Read(ctx, file)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Free()
-	b, err := imageio.Read(ctx, reference)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Free()
-	if err := evaluate.SameGrid(&a.Geometry, &b.Geometry); err != nil {
-		return nil, fault.New(fault.Model, "%s and %s: %w", file, reference, err)
-	}
-	now, err := values(a.Volume)
-	if err != nil {
-		return nil, fault.New(fault.KindOf(err), "%s: %w", file, err)
-	}
-	right, err := values(b.Volume)
-	if err != nil {
-		return nil, fault.New(fault.KindOf(err), "%s: %w", reference, err)
-	}
-	pairs := map[[2]int]int{}
-	last, run := [2]int{}, 0 // labels come in runs
-	for i := range a.Voxels() {
-		if pair := [2]int{now(i), right(i)}; pair != last {
-			pairs[last] += run
-			last, run = pair, 0
-		}
-		run++
-	}
-	pairs[last] += run
-	for _, l := range r.raw.Dataset.Labels {
-		if l.Name == "background" {
-			continue
-		}
-		both, sum := 0, 0
-		for pair, n := range pairs {
-			if pair[1] == r.raw.Dataset.IgnoreLabel {
-				continue
-			}
-			x, y := slices.Contains(l.Values, pair[0]), slices.Contains(l.Values, pair[1])
-			if x && y {
-				both += n
-			}
-			if x {
-				sum += n
-			}
-			if y {
-				sum += n
-			}
-		}
-		dice := 1.0
-		if sum > 0 {
-			dice = 2 * float64(both) / float64(sum)
-		}
-		out = append(out, dice)
-	}
-	return out, nil
 }
 
 // resetPeak makes the process' peak resident size begin anew, and returns what it is now; 0

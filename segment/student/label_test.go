@@ -364,7 +364,7 @@ func TestLabelBadInput(t *testing.T) {
 
 // A full disk leaves no half of a case's files.
 func TestLabelOnAFullDisk(t *testing.T) {
-	if !inAProcessOfItsOwn(t) {
+	if !testenv.OwnProcess(t) {
 		return
 	}
 	teacher := []string{randomBundle(t, plainDataset, []int{4, 8}, 1)}
@@ -372,7 +372,7 @@ func TestLabelOnAFullDisk(t *testing.T) {
 	o := labelOptions(t, teacher, images)
 	o.SoftBelow = 0.9
 	var err error
-	limitFiles(t, 2000, func() { _, err = Label(t.Context(), o) }) // labels fit, probabilities do not
+	testenv.FullDisk(t, 2000, func() { _, err = Label(t.Context(), o) }) // labels fit, probabilities do not
 	assert.Equal(t, fault.IO, fault.KindOf(err), "%v", err)
 	entries, err := os.ReadDir(o.Out)
 	require.NoError(t, err)

@@ -1,7 +1,6 @@
 package student
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,6 +14,7 @@ import (
 	"github.com/libflare/libflare/segment/evaluate"
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/jsontext"
 	"github.com/libflare/libflare/segment/volume"
 )
 
@@ -261,14 +261,4 @@ func fileDigest(path string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// marshal gives a value as indented JSON.
-func marshal(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(v); err != nil {
-		panic(err) // plain structs of finite numbers
-	}
-	return b.Bytes()
-}
+func marshal(v any) []byte { return jsontext.Indented(v, "  ") }

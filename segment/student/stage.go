@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -133,10 +134,8 @@ func (r *runner) write(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return fault.File(path, err)
 	}
-	var b imageio.Batch
-	defer b.Discard()
-	if err := b.AddText(path, text); err != nil {
+	return imageio.WriteFileAtomic(path, func(w io.Writer) error {
+		_, err := w.Write(text)
 		return err
-	}
-	return b.Commit()
+	})
 }

@@ -226,12 +226,22 @@ func TestCheckpointFiles(t *testing.T) {
 		assert.ErrorContains(t, err, c.text, c.name)
 	}
 	assert.Equal(t, fault.NotFound, fault.KindOf(k.Load(path+"x")))
+}
 
-	// A disk that is full leaves the old file: here, a limit on the size of files.
-	require.NoError(t, os.WriteFile(path, data, 0o666))
-	limitFiles(t, uint64(len(data)/2), func() {
-		err = k.Save(path)
-	})
+// TestCheckpointOnAFullDisk: the old checkpoint stays, and nothing else.
+func TestCheckpointOnAFullDisk(t *testing.T) {
+	if !testenv.OwnProcess(t) {
+		return
+	}
+	o := smallRun(t, smallCache(t, 2))
+	k, err := New(Task{Plans: o.Cache.Plans, Dataset: o.Cache.Dataset, Configuration: "3d_fullres", Fold: "all"}, o.Settings, o.Options)
+	require.NoError(t, err)
+	defer k.Close()
+	path := filepath.Join(t.TempDir(), "c.flare")
+	require.NoError(t, k.Save(path))
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	testenv.FullDisk(t, uint64(len(data)/2), func() { err = k.Save(path) })
 	assert.Equal(t, fault.IO, fault.KindOf(err))
 	now, err := os.ReadFile(path)
 	require.NoError(t, err)

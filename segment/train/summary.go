@@ -66,25 +66,36 @@ func regions(d *nnunet.Dataset) (keys []string, values [][]int) {
 	return keys, values
 }
 
-// compare reads two label files and adds their comparison.
+// compare adds the comparison of two label files.
 func (s *Summary) compare(ctx context.Context, d *nnunet.Dataset, name, prediction, reference string) error {
-	p, err := imageio.Read(ctx, prediction)
+	keys, labels := regions(d)
+	m, err := Compare(ctx, prediction, reference, labels, d.IgnoreLabel)
 	if err != nil {
 		return err
+	}
+	s.Keys = keys
+	s.Cases = append(s.Cases, CaseMetrics{name, prediction, reference, m})
+	return nil
+}
+
+// Compare compares two label files, for labels and regions that are given by their values;
+// ignore is the label that is ignored, or less than 0. Errors: those of reading, Model (maps
+// of other sizes).
+func Compare(ctx context.Context, prediction, reference string, labels [][]int, ignore int) ([]Metrics, error) {
+	p, err := imageio.Read(ctx, prediction)
+	if err != nil {
+		return nil, err
 	}
 	defer p.Free()
 	r, err := imageio.Read(ctx, reference)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Free()
 	if p.Size != r.Size || p.Channels != 1 || r.Channels != 1 {
-		return fault.New(fault.Model, "%s: %v voxels, but the reference %s has %v", prediction, p.Size, reference, r.Size)
+		return nil, fault.New(fault.Model, "%s: %v voxels, but the reference %s has %v", prediction, p.Size, reference, r.Size)
 	}
-	keys, labels := regions(d)
-	s.Keys = keys
-	s.Cases = append(s.Cases, CaseMetrics{name, prediction, reference, metrics(values(p.Volume), values(r.Volume), labels, d.IgnoreLabel)})
-	return nil
+	return metrics(values(p.Volume), values(r.Volume), labels, ignore), nil
 }
 
 // metrics compares label maps.

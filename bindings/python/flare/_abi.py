@@ -348,6 +348,13 @@ def check(status: int) -> None:
         raise from_status(status, library().flare_last_error().decode("utf-8", "replace"))
 
 
+def c_threads(threads: int) -> int:
+    """A number of threads that C does not cut."""
+    if not -(2**31) <= threads < 2**31:
+        raise ArgumentError(f"threads is {threads}; expected 0 or a number of threads")
+    return threads
+
+
 def take_json(text: c_void_p) -> Any:
     """Reads JSON text that a function gave through a char**, and frees it."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,33 @@ class Progress:
 
         self.raised = raised
         self.pointer = kind(call) if function else kind()
+
+
+def stoppable(progress: ProgressCallback | None) -> tuple[Progress, Callable[[], None]]:
+    """The caller's progress function, and what cancels a call that has it: for calls without a
+    handle to cancel."""
+    stop = threading.Event()
+    return (
+        Progress(lambda fraction, phase: stop.is_set() or (progress and progress(fraction, phase))),
+        stop.set,
+    )
+
+
+def report(
+    call: Callable[[Any], int], cancel: Callable[[], object], progress: Progress
+) -> dict[str, Any]:
+    """Makes a call that gives JSON through a char**, also where it fails for some cases: then
+    the exception has it in its attribute report."""
+    refuse_in_callback()
+    answer = ctypes.c_void_p()
+    try:
+        run(lambda: call(ctypes.byref(answer)), cancel, progress)
+    except Error as error:
+        if answer:
+            error.report = _abi.take_json(answer)
+        raise
+    result: dict[str, Any] = _abi.take_json(answer)
+    return result
 
 
 def run(call: Callable[[], int], cancel: Callable[[], object], progress: Progress) -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import threading
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _abi, _arrays, _call
-from ._errors import ArgumentError, Error
-
-Vector = Sequence[float] | npt.NDArray[Any]
-Matrix = Sequence[float] | Sequence[Sequence[float]] | npt.NDArray[Any]
+from ._errors import ArgumentError
+from ._model import Vector
 
 
 def evaluate(
@@ -57,7 +53,7 @@ def evaluate(
         )
     p, r = (_arrays.volume(m, spacing, (0.0, 0.0, 0.0), _arrays.IDENTITY) for m in maps)
     options = _options(rules, labels, tolerance_mm, threads)
-    return _run(
+    return _call.report(
         lambda out: int(
             library.flare_evaluate(out, ctypes.byref(p), ctypes.byref(r), ctypes.byref(options))
         ),
@@ -94,17 +90,14 @@ def evaluate_file(
     """
     library = _abi.library()
     source, target = _abi.c_path("prediction", prediction), _abi.c_path("reference", reference)
-    stop = threading.Event()  # there is no handle to cancel
-    callback = _call.Progress(
-        lambda fraction, phase: stop.is_set() or (progress and progress(fraction, phase))
-    )
+    callback, stop = _call.stoppable(progress)
     options = _options(rules, labels, tolerance_mm, threads)
     options.resample = bool(resample)
     options.csv_path, options.html_path = _abi.c_path("csv", csv), _abi.c_path("html", html)
     options.progress = callback.pointer
-    return _run(
+    return _call.report(
         lambda out: int(library.flare_evaluate_file(out, source, target, ctypes.byref(options))),
-        stop.set,
+        stop,
         callback,
     )
 
@@ -119,26 +112,9 @@ def _map(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
 def _options(
     rules: str, labels: _abi.Path | None, tolerance: float, threads: int
 ) -> _abi.EvaluateOptions:
-    if not -(2**31) <= threads < 2**31:  # C would cut it
-        raise ArgumentError(f"threads is {threads}; expected 0 or a number of threads")
     return _abi.EvaluateOptions(
         rules=_abi.c_text("rules", rules),
         labels_path=_abi.c_path("labels", labels),
         tolerance_mm=tolerance,
-        threads=threads,
+        threads=_abi.c_threads(threads),
     )
-
-
-def _run(
-    call: Callable[[Any], int], cancel: Callable[[], object], progress: _call.Progress
-) -> dict[str, Any]:
-    _call.refuse_in_callback()
-    answer = ctypes.c_void_p()
-    try:
-        _call.run(lambda: call(ctypes.byref(answer)), cancel, progress)
-    except Error as error:
-        if answer:
-            error.report = _abi.take_json(answer)
-        raise
-    result: dict[str, Any] = _abi.take_json(answer)
-    return result

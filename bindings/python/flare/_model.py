@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Literal, NoReturn, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _abi, _arrays, _call
-from ._errors import ArgumentError, HandleError
+from ._errors import ArgumentError
+from ._handle import Handle
 
 Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Vector = Sequence[float] | npt.NDArray[Any]
@@ -40,7 +40,7 @@ def _bound(
     options.max_memory_bytes = memory
 
 
-class Model:
+class Model(Handle):
     """An open model: a bundle made by flare.convert, an nnU-Net v2 results folder, or a list of
     these (.json: parts, ensembles and cascades).
 
@@ -74,6 +74,8 @@ class Model:
     Python signal handler raises.
     """
 
+    _free_name, _cancel_name = "flare_model_free", "flare_cancel"
+
     def __init__(
         self,
         path: _abi.Path,
@@ -87,11 +89,8 @@ class Model:
         read_ahead: _abi.Path | None = None,
         gpu_memory_limit: int = 0,
     ) -> None:
-        self._library = _abi.library()
-        self._handle = ctypes.c_void_p()
+        super().__init__()
         self._path = os.fspath(path)
-        if not -(2**31) <= threads < 2**31:  # C would cut it
-            raise ArgumentError(f"threads is {threads}; expected 0 or a number of threads")
         if not 0 <= gpu_memory_limit < 2**63:
             raise ArgumentError(
                 f"gpu_memory_limit is {gpu_memory_limit}; expected 0 (none) or a size"
@@ -101,7 +100,7 @@ class Model:
             folds=_abi.c_text("folds", folds),
             checkpoint=_abi.c_text("checkpoint", checkpoint),
             runtime=_abi.c_path("runtime", runtime),
-            threads=threads,
+            threads=_abi.c_threads(threads),
             mode=_abi.c_text("mode", mode),
             cache_dir=_abi.c_path("cache_dir", cache_dir),
             read_ahead=_abi.c_path("read_ahead", read_ahead),
@@ -239,7 +238,7 @@ class Model:
             filled = _arrays.probabilities(self._heads, voxels)
             options.probabilities, options.probabilities_count = filled.ctypes.data, filled.size
             options.owner = filled
-        _call.run(
+        self._run(
             lambda: int(
                 library.flare_segment(
                     labels.ctypes.data,
@@ -250,7 +249,6 @@ class Model:
                     ctypes.byref(options),
                 )
             ),
-            lambda: library.flare_cancel(handle),
             callback,
         )
         return (labels, filled) if probabilities else labels
@@ -291,9 +289,8 @@ class Model:
             previous_path=_abi.c_path("previous", previous),
         )
         _bound(options, box, roi, max_memory_bytes)
-        _call.run(
+        self._run(
             lambda: int(library.flare_segment_file(handle, source, target, ctypes.byref(options))),
-            lambda: library.flare_cancel(handle),
             callback,
         )
 
@@ -302,66 +299,18 @@ class Model:
         channels, spacing_mm and patch_size (z, y, x), folds, mirror_axes, normalization,
         orientation, heads, device, precision, threads, notes, previous_stage ("", or what a
         cascade's second stage needs); of a list also combine and models."""
-        return self._json(self._library.flare_model_describe)
+        result: dict[str, Any] = self._json(self._library.flare_model_describe)
+        return result
 
     @property
     def stats(self) -> dict[str, Any]:
         """What the last finished call took: seconds by phase, tiles, peak_memory_bytes of the
         process, device, precision, threads."""
-        return self._json(self._library.flare_model_stats)
-
-    def cancel(self) -> None:
-        """Cancels the calls that are running or waiting on this model; they raise
-        flare.Cancelled. Returns at once; may be called from any thread."""
-        _abi.check(self._library.flare_cancel(self._live()))
-
-    def close(self) -> None:
-        """Closes the model; a running call on it is cancelled and waited for. May be called
-        again."""
-        _call.refuse_in_callback()
-        self._free()
-
-    def __enter__(self) -> Model:
-        self._live()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            self._free()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a flare.Model cannot be pickled; open it in the process that uses it")
+        result: dict[str, Any] = self._json(self._library.flare_model_stats)
+        return result
 
     def __repr__(self) -> str:
         return f"<flare.Model {self._path!r}{'' if self._handle else ', closed'}>"
 
-    def _free(self) -> None:
-        handle, self._handle = self._handle, ctypes.c_void_p()
-        if handle:
-            self._library.flare_model_free(handle)
-
-    def _live(self) -> ctypes.c_void_p:
-        """The handle, if the model is not closed."""
-        handle = self._handle
-        if not handle:
-            raise HandleError(f"the model {self._path!r} is closed")
-        return handle
-
-    def _opened(self) -> ctypes.c_void_p:
-        """The handle for a call other than cancel."""
-        _call.refuse_in_callback()
-        return self._live()
-
-    def _json(self, function: Any) -> dict[str, Any]:
-        answer = ctypes.c_void_p()
-        _abi.check(function(ctypes.byref(answer), self._opened()))
-        result: dict[str, Any] = _abi.take_json(answer)
-        return result
+    def _what(self) -> str:
+        return f"the model {self._path!r}"

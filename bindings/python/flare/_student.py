@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import threading
-from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, NoReturn
+import os
+from collections.abc import Sequence
+from typing import Any
 
 from . import _abi, _call
-from ._errors import ArgumentError, Error, HandleError
+from ._handle import Handle
 
 
 def pseudo_label(
@@ -51,13 +50,22 @@ def pseudo_label(
     )
     library = _abi.library()
     source, target = _abi.c_path("images", images), _abi.c_path("out", out)
-    return _run(
+    callback, stop = _call.stoppable(progress)
+    options.progress = callback.pointer
+    return _call.report(
         lambda answer: int(
             library.flare_pseudo_label(answer, source, target, ctypes.byref(options))
         ),
-        options,
-        progress,
+        stop,
+        callback,
     )
+
+
+def paths(models: _abi.Path | Sequence[_abi.Path]) -> Sequence[_abi.Path]:
+    """One path, or several, as several."""
+    if isinstance(models, (str, bytes, os.PathLike)):
+        return [models]
+    return models
 
 
 def _options(
@@ -72,10 +80,7 @@ def _options(
     threads: int = 0,
     cache: _abi.Path | None = None,
 ) -> _abi.PseudoLabelOptions:
-    paths = [models] if isinstance(models, (str, bytes)) or hasattr(models, "__fspath__") else models
-    names = [_abi.c_path("models", m) for m in paths]
-    if not -(2**31) <= threads < 2**31:  # C would cut it
-        raise ArgumentError(f"threads is {threads}; expected 0 or a number of threads")
+    names = [_abi.c_path("models", m) for m in paths(models)]
     options = _abi.PseudoLabelOptions(
         models=(ctypes.c_char_p * len(names))(*names),
         models_count=len(names),
@@ -83,7 +88,7 @@ def _options(
         ignore_below=ignore_below,
         soft_below=soft_below,
         no_mirror=not mirror,
-        threads=threads,
+        threads=_abi.c_threads(threads),
         device=_abi.c_text("device", device),
         mode=_abi.c_text("mode", mode),
         cache_dir=_abi.c_path("cache", cache),
@@ -93,7 +98,7 @@ def _options(
     return options
 
 
-class Labeller:
+class Labeller(Handle):
     """A teacher at work on a folder of images, for programs that choose the cases and their
     order, such as the workers of flare.ray. It is opened once, with the first case that is not
     finished. Arguments as of pseudo_label, without progress:
@@ -106,6 +111,8 @@ class Labeller:
     with flare.Model.
     """
 
+    _free_name, _cancel_name = "flare_labeller_free", "flare_labeller_cancel"
+
     def __init__(
         self,
         models: _abi.Path | Sequence[_abi.Path],
@@ -113,8 +120,7 @@ class Labeller:
         out: _abi.Path,
         **options: Any,
     ) -> None:
-        self._library = _abi.library()
-        self._handle = ctypes.c_void_p()
+        super().__init__()
         _call.refuse_in_callback()
         given = _options(models, **options)
         _abi.check(
@@ -129,9 +135,7 @@ class Labeller:
     @property
     def cases(self) -> list[str]:
         """Names of the cases (of the shard), finished or not."""
-        answer = ctypes.c_void_p()
-        _abi.check(self._library.flare_labeller_cases(ctypes.byref(answer), self._opened()))
-        result: list[str] = _abi.take_json(answer)
+        result: list[str] = self._json(self._library.flare_labeller_cases)
         return result
 
     def label(self, name: str) -> dict[str, Any]:
@@ -139,65 +143,11 @@ class Labeller:
         Where the case cannot be read the exception has that in its attribute report; where that
         is None others will not go better."""
         library, handle, text = self._library, self._opened(), _abi.c_text("name", name)
-        answer = ctypes.c_void_p()
-        try:
-            _call.run(
-                lambda: int(library.flare_labeller_label(ctypes.byref(answer), handle, text)),
-                lambda: library.flare_labeller_cancel(handle),
-                _call.Progress(None),
-            )
-        except Error as error:
-            if answer:
-                error.report = _abi.take_json(answer)
-            raise
-        result: dict[str, Any] = _abi.take_json(answer)
-        return result
-
-    def cancel(self) -> None:
-        """Cancels the calls that are running or waiting on this labeller; they raise
-        flare.Cancelled. Returns at once; may be called from any thread."""
-        _abi.check(self._library.flare_labeller_cancel(self._live()))
-
-    def close(self) -> None:
-        """Closes the labeller; a running call on it is cancelled. May be called again."""
-        _call.refuse_in_callback()
-        self._free()
-
-    def __enter__(self) -> Labeller:
-        self._live()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            self._free()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a flare.Labeller cannot be pickled; open it in the process that uses it")
-
-    def _free(self) -> None:
-        handle, self._handle = self._handle, ctypes.c_void_p()
-        if handle:
-            self._library.flare_labeller_free(handle)
-
-    def _live(self) -> ctypes.c_void_p:
-        """The handle, if the labeller is not closed."""
-        handle = self._handle
-        if not handle:
-            raise HandleError("the labeller is closed")
-        return handle
-
-    def _opened(self) -> ctypes.c_void_p:
-        """The handle for a call other than cancel."""
-        _call.refuse_in_callback()
-        return self._live()
+        return _call.report(
+            lambda answer: int(library.flare_labeller_label(answer, handle, text)),
+            lambda: library.flare_labeller_cancel(handle),
+            _call.Progress(None),
+        )
 
 
 def student(
@@ -212,29 +162,10 @@ def student(
     the exception that is raised then has RESULTS.json in its attribute report.
     """
     library = _abi.library()
-    path, options = _abi.c_path("config", config), _abi.StudentOptions()
-    return _run(
+    callback, stop = _call.stoppable(progress)
+    path, options = _abi.c_path("config", config), _abi.StudentOptions(progress=callback.pointer)
+    return _call.report(
         lambda answer: int(library.flare_student(answer, path, ctypes.byref(options))),
-        options,
-        progress,
+        stop,
+        callback,
     )
-
-
-def _run(
-    call: Callable[[Any], int], options: Any, progress: _call.ProgressCallback | None
-) -> dict[str, Any]:
-    _call.refuse_in_callback()
-    stop = threading.Event()  # there is no handle to cancel
-    callback = _call.Progress(
-        lambda fraction, phase: stop.is_set() or (progress and progress(fraction, phase))
-    )
-    options.progress = callback.pointer
-    answer = ctypes.c_void_p()
-    try:
-        _call.run(lambda: call(ctypes.byref(answer)), stop.set, callback)
-    except Error as error:
-        if answer:
-            error.report = _abi.take_json(answer)
-        raise
-    result: dict[str, Any] = _abi.take_json(answer)
-    return result

@@ -6,15 +6,15 @@ import ctypes
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _abi, _arrays, _call
 from ._batch import Batch, Result, TrainingProgress, as_c
-from ._errors import ArgumentError, HandleError
+from ._errors import ArgumentError
+from ._handle import Handle
 from ._model import Matrix, Vector
 
 Floats = npt.NDArray[np.float32]
@@ -24,7 +24,7 @@ class _Memory:
     """What arrays that look at a trainer's memory keep alive."""
 
 
-class Trainer:
+class Trainer(Handle):
     """A network in training: its parameters, their gradients and an optimizer.
 
     model          fine-tuning: a bundle or results folder, whose network and weights training
@@ -63,6 +63,8 @@ class Trainer:
     with flare.Model.
     """
 
+    _free_name, _cancel_name = "flare_trainer_free", "flare_trainer_cancel"
+
     def __init__(
         self,
         model: _abi.Path | None = None,
@@ -96,8 +98,7 @@ class Trainer:
         dropout: float = 0.0,
         stochastic_depth: float = 0.0,
     ) -> None:
-        self._library = _abi.library()
-        self._handle = ctypes.c_void_p()
+        super().__init__()
         self._memory: _Memory | None = _Memory()
         self._buffers: dict[str, Floats] = {}
         numbers = {
@@ -151,9 +152,7 @@ class Trainer:
         """What the trainer is: configuration, fold, network, batch, channels, patch_size (z, y,
         x), heads, labels, ignore_label, device, precision, notes, settings, numbers (the length
         of the buffers), parameters (name, shape and offset of each)."""
-        answer = ctypes.c_void_p()
-        _abi.check(self._library.flare_trainer_describe(ctypes.byref(answer), self._opened()))
-        result: dict[str, Any] = _abi.take_json(answer)
+        result: dict[str, Any] = self._json(self._library.flare_trainer_describe)
         return result
 
     def add_case(
@@ -277,35 +276,6 @@ class Trainer:
         library, handle = self._library, self._opened()
         self._run(lambda: library.flare_trainer_run(handle, ctypes.byref(options)), callback)
 
-    def cancel(self) -> None:
-        """Cancels the calls that are running or waiting on this trainer; they raise
-        flare.Cancelled. Returns at once; may be called from any thread."""
-        _abi.check(self._library.flare_trainer_cancel(self._live()))
-
-    def close(self) -> None:
-        """Closes the trainer; a running call on it is cancelled. May be called again."""
-        _call.refuse_in_callback()
-        self._free()
-
-    def __enter__(self) -> Trainer:
-        self._live()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            self._free()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a flare.Trainer cannot be pickled; open it in the process that uses it")
-
     def _free(self) -> None:
         """Closes, or leaves that to the last array that looks at the memory."""
         handle, self._handle = self._handle, ctypes.c_void_p()
@@ -320,26 +290,6 @@ class Trainer:
         else:
             self._library.flare_trainer_cancel(handle)
             weakref.finalize(looked_at, self._library.flare_trainer_free, handle)
-
-    def _live(self) -> ctypes.c_void_p:
-        """The handle, if the trainer is not closed."""
-        handle = self._handle
-        if not handle:
-            raise HandleError("the trainer is closed")
-        return handle
-
-    def _opened(self) -> ctypes.c_void_p:
-        """The handle for a call other than cancel."""
-        _call.refuse_in_callback()
-        return self._live()
-
-    def _run(self, call: Callable[[], Any], progress: _call.Progress | None = None) -> None:
-        library, handle = self._library, self._opened()
-        _call.run(
-            lambda: int(call()),
-            lambda: library.flare_trainer_cancel(handle),
-            progress or _call.Progress(None),
-        )
 
     def _on_batch(self, function: Any, batch: Batch | None, *more: int) -> Result:
         handle, heads = self._opened(), self._description["heads"]

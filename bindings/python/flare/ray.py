@@ -27,7 +27,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from . import _abi, _call
 from ._errors import ArgumentError, Cancelled, Error, InternalError, from_status
-from ._student import Labeller
+from ._student import Labeller, paths
 
 # A case whose worker died is tried again, by Ray so many times. These may be over before Ray knows
 # that a whole node is lost: then the case is the last of the queue, for another actor.
@@ -74,8 +74,7 @@ def pseudo_label(
 
     A case with which workers die again and again is among the skipped ones.
     """
-    teacher = [models] if isinstance(models, (str, os.PathLike)) else models
-    arguments = [_absolute(m) for m in teacher], _absolute(images), _absolute(out)
+    arguments = [_absolute(m) for m in paths(models)], _absolute(images), _absolute(out)
     for name in "previous", "cache":
         if options.get(name) is not None:
             options[name] = _absolute(options[name])

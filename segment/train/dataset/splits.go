@@ -1,12 +1,12 @@
 package dataset
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strconv"
 
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/jsontext"
 	"github.com/libflare/libflare/segment/internal/numpyrand"
 	"github.com/libflare/libflare/segment/nnunet"
 )
@@ -99,14 +99,5 @@ func SplitOf(fold string, cases []string, splits []Split) (Split, error) {
 	return s, nil
 }
 
-// marshal gives a value as indented JSON, as nnU-Net's files are.
-func marshal(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "    ")
-	if err := e.Encode(v); err != nil {
-		panic(err) // only plain structs come here
-	}
-	return b.Bytes()
-}
+// marshal gives JSON as nnU-Net's files are.
+func marshal(v any) []byte { return jsontext.Indented(v, "    ") }

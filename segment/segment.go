@@ -146,8 +146,8 @@ func (m *Model) Segment(ctx context.Context, image, labels *volume.Volume, o Opt
 
 // SegmentFile labels the volume in the file in and writes the labels to the file
 // out, on the input's grid with its header geometry, uint8 (uint16 for labels above
-// 255); out is whole or absent; a .seg.nrrd file has the labels' names. Cancelling ctx ends reading and writing within some
-// milliseconds, the rest as in Segment.
+// 255); out is whole or absent; a .seg.nrrd file has the labels' names. Cancelling ctx ends
+// reading and writing within some milliseconds, the rest as in Segment.
 func (m *Model) SegmentFile(ctx context.Context, in, out string, o Options) (Stats, error) {
 	c, err := m.begin(ctx, o)
 	if err != nil {

@@ -62,7 +62,12 @@ var formats = []format{
 }
 
 // Endings lists the file endings of images that are read and written.
-var Endings = []string{".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd"}
+var Endings = func() (all []string) {
+	for _, f := range formats {
+		all = append(all, f.ending)
+	}
+	return all
+}()
 
 // find returns the format that path's ending names; ok is false if there is none.
 func find(path string) (f format, ok bool) {

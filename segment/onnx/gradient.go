@@ -106,12 +106,8 @@ func (t *tape) constant(content string, make func(name string) *Tensor) string {
 	return name
 }
 
-// scalar returns the name of a constant number, of one axis; filled that of a vector of
-// n times v.
+// scalar returns the name of a constant number, of one axis.
 func (t *tape) scalar(v float64) string { return t.floats([]int{1}, float32(v)) }
-func (t *tape) filled(n int, v float32) string {
-	return t.floats([]int{n}, slices.Repeat([]float32{v}, n)...)
-}
 
 // late returns the name of a number that is known only when the loss is: what is
 // multiplied by it is computed in the backward pass. Of constants runtimes would compute

@@ -39,14 +39,15 @@ func Network(arch *nnunet.Architecture, inChannels, heads int, patch []int, fold
 	}
 	var outputs, failures []string
 	for _, f := range folds {
-		logits, err := UNet(g, foldPrefix(f.Name), arch, inChannels, heads, InputName, patch, f.Weights)
+		_, err := UNet(g, foldPrefix(f.Name), arch, inChannels, heads, InputName, patch, f.Weights)
 		if err != nil {
 			failures = append(failures, fmt.Sprintf("fold %s: %v", f.Name, err))
 			continue
 		}
 		// The network's last node gives the fold's logits.
 		last := g.Nodes[len(g.Nodes)-1]
-		if logits = foldPrefix(f.Name) + OutputName; slices.Contains(outputs, logits) {
+		logits := foldPrefix(f.Name) + OutputName
+		if slices.Contains(outputs, logits) {
 			return nil, fault.New(fault.Argument, "fold %s is named twice", f.Name)
 		}
 		last.Outputs = []string{logits}

@@ -53,23 +53,31 @@ type source struct {
 	sample.Case
 }
 
-// newData opens the cases of a split.
+// newData makes batches of the cases of a split.
 func (t *Trainer) newData(cache *dataset.Cache, split dataset.Split) (*data, error) {
-	var cases [2][]source
+	cases, err := t.sources(cache, split)
+	if err != nil {
+		return nil, err
+	}
+	return t.dataOf(cases)
+}
+
+// sources opens the cases of a split, of each kind.
+func (t *Trainer) sources(cache *dataset.Cache, split dataset.Split) (cases [2][]source, err error) {
 	for kind, names := range [2][]string{split.Train, split.Val} {
 		for _, name := range names {
 			k, err := cache.Case(name)
 			if err != nil {
-				return nil, err
+				return cases, err
 			}
 			s, err := t.source(k)
 			if err != nil {
-				return nil, err
+				return cases, err
 			}
 			cases[kind] = append(cases[kind], s)
 		}
 	}
-	return t.dataOf(cases)
+	return cases, nil
 }
 
 // source makes samples of a preprocessed case.

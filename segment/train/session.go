@@ -161,27 +161,16 @@ func (s *Session) Cases() []string {
 // data makes batches of the split's cases and the added ones. Without validation cases an
 // epoch is judged on those of training.
 func (s *Session) data() (*data, error) {
-	var cases [2][]source
-	add := func(kind int, k *dataset.Case) error {
-		c, err := s.source(k)
-		cases[kind] = append(cases[kind], c)
-		return err
-	}
-	for kind, names := range [2][]string{s.split.Train, s.split.Val} {
-		for _, name := range names {
-			k, err := s.cache.Case(name)
-			if err == nil {
-				err = add(kind, k)
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
+	cases, err := s.sources(s.cache, s.split)
+	if err != nil {
+		return nil, err
 	}
 	for _, k := range s.own {
-		if err := add(training, k); err != nil {
+		c, err := s.source(k)
+		if err != nil {
 			return nil, err
 		}
+		cases[training] = append(cases[training], c)
 	}
 	if len(cases[training]) == 0 {
 		return nil, fault.New(fault.Argument, "there are no cases to draw a batch from: open the trainer with a cache, add a case, or give the batch")

@@ -101,13 +101,6 @@ func TestTransformsAgreeWithBatchgenerators(t *testing.T) {
 			switch c.Name {
 			case "Spatial", "SpatialPlanar":
 				s = cutOut(t, in, p, c.Name == "SpatialPlanar")
-			case "Regions":
-				s.Labels = make([]int16, 3*len(in.labels))
-				Regions(s.Labels, in.labels, [][]int16{{1, 2}, {2}, {0}})
-			case "Downsample":
-				to := ScaledShape(in.Shape, [3]float64(p))
-				s.Labels = make([]int16, to[0]*to[1]*to[2])
-				Downsample(s.Labels, in.labels, to, in.Shape)
 			case "OneHot", "Operator", "Component":
 				s.Labels = append(s.Labels, s.Labels...)
 				OneHot{[]int16{-1, 1, 2}}.Apply(s, nil, nil)

@@ -129,14 +129,3 @@ func TestShortAxes(t *testing.T) {
 		assert.True(t, v > 1 && v < 6)
 	}
 }
-
-func TestDeepSupervision(t *testing.T) {
-	strides := [][3]int{{1, 1, 1}, {1, 2, 2}, {2, 2, 2}, {2, 2, 2}}
-	scales := Scales(strides)
-	assert.Equal(t, [][3]float64{{1, 1, 1}, {1, 0.5, 0.5}, {0.5, 0.25, 0.25}}, scales)
-	assert.Equal(t, [3]int{20, 14, 10}, ScaledShape([3]int{40, 56, 40}, scales[2]))
-	soft := []float32{0, 1, 2, 3, 10, 11, 12, 13}
-	half := make([]float32, 4)
-	Downsample(half, soft, [3]int{1, 1, 2}, [3]int{1, 1, 4})
-	assert.Equal(t, []float32{1, 3, 11, 13}, half)
-}

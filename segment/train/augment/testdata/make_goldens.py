@@ -36,12 +36,10 @@ from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.rot90 import Rot90Transform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.spatial.transpose import TransposeAxesTransform
-from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import DownsampleSegForDSTransform
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.pseudo2d import Convert2DTo3DTransform, Convert3DTo2DTransform
 from batchgeneratorsv2.transforms.utils.random import OneOfTransform, RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
-from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
 from scipy.ndimage import gaussian_filter
@@ -191,12 +189,6 @@ x, y = tensors("3d", False)
 record("Mask", "3d", [1], MaskImageTransform([1])(image=x, segmentation=y)["image"])
 x, y = tensors("3d", False)
 record("Outside", "3d", [1], None, RemoveLabelTansform(-1, 0)(segmentation=y)["segmentation"])
-x, y = tensors("3d", False)
-regions = ConvertSegmentationToRegionsTransform([(1, 2), 2, 0])(segmentation=y)["segmentation"]
-record("Regions", "3d", [], None, regions.to(torch.int16))
-for scale in ((0.5, 0.5, 0.5), (1, 0.5, 0.25), (0.25, 0.25, 0.25)):
-    _, y = tensors("3d", False)
-    record("Downsample", "3d", scale, None, DownsampleSegForDSTransform([scale])(segmentation=y)["segmentation"][0])
 
 # Cascades: the labels are also the previous stage's; the three foreground labels are -1, 1, 2 here.
 def cascade():

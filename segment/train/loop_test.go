@@ -346,12 +346,14 @@ func TestFineTune(t *testing.T) {
 		for i := range b.Images {
 			b.Images[i], b.Labels[i] = float32(i%7), float32(i%7/6)
 		}
-		s, err := k.Sampler(o.Cache, dataset.Split{Train: o.Cache.Cases, Val: o.Cache.Cases}, 5)
+		d, err := k.newData(o.Cache, dataset.Split{Train: o.Cache.Cases, Val: o.Cache.Cases})
 		require.NoError(t, err)
-		cases, err := s.Next(t.Context())
+		s, err := k.sampler(d, 5)
+		require.NoError(t, err)
+		cases, err := s.next(t.Context())
 		require.NoError(t, err)
 		assert.Len(t, cases, 2)
-		s.Close()
+		s.close()
 		require.NoError(t, k.Take(&b))
 		first, err := k.Train(t.Context(), 0.01, 0)
 		require.NoError(t, err)
@@ -385,7 +387,7 @@ func TestFineTune(t *testing.T) {
 	r, err := k.Train(t.Context(), 0.001, 0)
 	require.NoError(t, err)
 	assert.Positive(t, r.CE)
-	_, err = k.Sampler(o.Cache, dataset.Split{Train: o.Cache.Cases, Val: o.Cache.Cases}, 0)
+	_, err = k.newData(o.Cache, dataset.Split{Train: o.Cache.Cases, Val: o.Cache.Cases})
 	assert.Equal(t, fault.Unsupported, fault.KindOf(err))
 
 	for _, bad := range []func(s *Settings){func(s *Settings) { s.Epochs = 0 }, func(s *Settings) { s.LearningRate = math.NaN() },

@@ -4,38 +4,28 @@ import (
 	"context"
 
 	"github.com/libflare/libflare/segment/engine"
-	"github.com/libflare/libflare/segment/train/dataset"
 )
 
-// Sampler gives a trainer the batches that Run trains on, one after the other, prepared
+// sampler gives a trainer the batches that Run trains on, one after the other, prepared
 // ahead on other threads. Close it before the trainer and the cache.
-type Sampler struct {
+type sampler struct {
 	trainer *Trainer
 	queue   *queue
 }
 
-// Sampler starts with the batch of a step, counted from 0, of a split's training cases.
-// Errors: those of Cache.Case, and Memory.
-func (t *Trainer) Sampler(cache *dataset.Cache, split dataset.Split, step int) (*Sampler, error) {
-	d, err := t.newData(cache, split)
-	if err != nil {
-		return nil, err
-	}
-	return t.sampler(d, step)
-}
-
-func (t *Trainer) sampler(d *data, step int) (*Sampler, error) {
+// sampler starts with the batch of a step, counted from 0, of the training cases.
+func (t *Trainer) sampler(d *data, step int) (*sampler, error) {
 	next := step - 1
 	q, err := d.start(t.workers(), func() (job, bool) { next++; return job{training, next}, true })
 	if err != nil {
 		return nil, err
 	}
-	return &Sampler{t, q}, nil
+	return &sampler{t, q}, nil
 }
 
-// Next copies the next batch into the trainer's step and returns the names of its cases.
+// next copies the next batch into the trainer's step and returns the names of its cases.
 // Error: Cancelled.
-func (s *Sampler) Next(ctx context.Context) (cases []string, err error) {
+func (s *sampler) next(ctx context.Context) (cases []string, err error) {
 	b, err := s.queue.next(ctx)
 	if err != nil {
 		return nil, err
@@ -46,8 +36,8 @@ func (s *Sampler) Next(ctx context.Context) (cases []string, err error) {
 	return cases, nil
 }
 
-// Close ends the threads.
-func (s *Sampler) Close() { s.queue.close() }
+// close ends the threads.
+func (s *sampler) close() { s.queue.close() }
 
 // workers is the number of threads that prepare batches.
 func (t *Trainer) workers() int {

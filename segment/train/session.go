@@ -34,7 +34,7 @@ type Session struct {
 	cache   *dataset.Cache
 	split   dataset.Split
 	own     []*dataset.Case // made by AddCase
-	sampler *Sampler
+	sampler *sampler
 	drawn   int  // number of the sampler's next batch
 	filled  bool // the step holds a batch
 }
@@ -126,7 +126,7 @@ func (s *Session) Close() {
 // stop ends the sampler.
 func (s *Session) stop() {
 	if s.sampler != nil {
-		s.sampler.Close()
+		s.sampler.close()
 		s.sampler = nil
 	}
 }
@@ -218,7 +218,7 @@ func (s *Session) fetch(ctx context.Context, in *Input) (cases []string, err err
 		s.drawn = s.number()
 	}
 	s.drawn++
-	if cases, err = s.sampler.Next(ctx); err != nil {
+	if cases, err = s.sampler.next(ctx); err != nil {
 		s.stop()
 		return nil, err
 	}

@@ -1,66 +1,42 @@
-"""The noisy student in small, on real data: the Decathlon's hippocampus MRs (195 labelled).
+"""The noisy student in small: few labelled cases, many whose labels are hidden, and what comes of them.
 
-    python examples/noisy_student/run.py [--seeds 0,1,2] [--labelled 10,20] [--name NAME]
-        [--epochs N] [--student-epochs N] [--iterations N] [--optimizer adamw] [--rate 0.001]
-        [--features 16,32,64] [--mode fast]
+    python examples/noisy_student/run.py [--data hippocampus|phantoms] [--seeds 0,1,2] [--labelled 10,20]
+        [--name NAME] [--epochs N] [--student-epochs N] [--iterations N] [--optimizer adamw]
+        [--rate 0.001] [--features 16,32,64] [--mode fast]
         [--student JSON] [--selection JSON] [--more JSON] [--write]
 
-needs ./build.sh before and the data in $FLARE_DATA or ../shared/data. For every seed the cases
-are divided at random into 45 test cases, 130 that count as unlabelled, and 20 that may be
-labelled, of which the first 10 or all are. Test cases are looked at in the end alone: neither
-training nor selection sees them. These are compared, all of one architecture:
+needs ./build.sh before and, for hippocampus, the data in $FLARE_DATA or ../shared/data. datasets.py
+tells what the cases are and how many. For every seed they are divided at random into test cases, cases
+that count as unlabelled, and a pool of those that may be labelled, of which the first --labelled are.
+Test cases are looked at in the end alone: neither training nor selection sees them. These are
+compared, all of one architecture:
 
     supervised      one network on the labelled cases, with one pass and with 8 mirror flips
     teacher         5 folds on the labelled cases, 8 flips: 40 passes
     plain student   on labelled and pseudo-labelled cases, trained as the teacher: no noise
     noisy student   strong augmentation, dropout, stochastic depth, no mirroring; one pass
     second round    a noisy student that a noisy student taught
-    all labels      one network on the 150 cases with their manual labels: the upper bound
+    all labels      one network on pool and unlabelled cases with their manual labels: the upper bound
 
 Everything lies in build/noisy_student/NAME; whatever interrupts it, the same command goes on.
 --student, --selection and --more change parts of the config of flare student (the student's
 training, the selection, anything else), so that a variant is a NAME with such changes. --write
-puts the variant's part into RESULTS.md, and plot.svg. Plain Python.
+puts the variant's part into RESULTS.md, and NAME.svg. Plain Python.
 """
 import argparse
 import hashlib
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
 import summary
+from datasets import DATASETS
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 FLARE = ROOT / "build/bin/flare"
-TEST, UNLABELLED, POOL = 45, 130, 20
-PATCH = [40, 56, 40]  # holds almost every case whole
-TOLERANCE = "1"  # mm, of NSD
-
-
-def plans(features):
-    """nnU-Net's plans of a small residual network (blocks can be left out: stochastic depth)."""
-    n = len(features)
-    spline = "resample_data_or_seg_to_shape"
-    resampling = lambda seg, order: {"is_seg": seg, "order": order, "order_z": 0, "force_separate_z": None}
-    conv, norm = "torch.nn.modules.conv.Conv3d", "torch.nn.modules.instancenorm.InstanceNorm3d"
-    arguments = {"n_stages": n, "features_per_stage": features, "conv_op": conv, "kernel_sizes": [[3, 3, 3]] * n, "strides": [[1, 1, 1]] + [[2, 2, 2]] * (n - 1),
-                 "n_blocks_per_stage": [1] + [2] * (n - 1), "n_conv_per_stage_decoder": [1] * (n - 1), "conv_bias": True, "norm_op": norm,
-                 "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "dropout_op": None, "dropout_op_kwargs": None,
-                 "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}}
-    return {"dataset_name": "Hippocampus", "plans_name": "nnUNetPlans", "image_reader_writer": "SimpleITKIO",
-            "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2],
-            "configurations": {"3d_fullres": {
-                "data_identifier": "nnUNetPlans_3d_fullres", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2, "patch_size": PATCH,
-                "spacing": [1.0, 1.0, 1.0], "normalization_schemes": ["ZScoreNormalization"], "use_mask_for_norm": [False], "batch_dice": False,
-                "resampling_fn_data": spline, "resampling_fn_seg": spline, "resampling_fn_probabilities": spline,
-                "resampling_fn_data_kwargs": resampling(False, 3), "resampling_fn_seg_kwargs": resampling(True, 1),
-                "resampling_fn_probabilities_kwargs": resampling(False, 1),
-                "architecture": {"network_class_name": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
-                                 "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"], "arch_kwargs": arguments}}}}
 
 
 def flare(*arguments, quiet=False):
@@ -89,11 +65,7 @@ class Split:
 
     def __init__(self, data, seed, folder):
         self.data, self.folder = data, folder
-        names = sorted(p.name.removesuffix(".nii.gz") for p in (data / "imagesTr").glob("*.nii.gz"))
-        random.Random(f"hippocampus {seed}").shuffle(names)
-        if len(names) < TEST + UNLABELLED + POOL:
-            raise SystemExit(f"{data} holds {len(names)} cases, expected {TEST + UNLABELLED + POOL}")
-        self.test, self.unlabelled, self.pool = names[:TEST], names[TEST:TEST + UNLABELLED], names[TEST + UNLABELLED:][:POOL]
+        self.test, self.unlabelled, self.pool = data.cases(seed)
         self.images(self.test, folder / "test/images")
         self.labels(self.test, folder / "test/labels")
         self.images(self.unlabelled, folder / "unlabelled")
@@ -102,19 +74,18 @@ class Split:
 
     def images(self, names, folder, suffix=""):
         for n in names:
-            link(self.data / f"imagesTr/{n}.nii.gz", folder / f"{n}{suffix}.nii.gz")
+            link(self.data.image(n), folder / f"{n}{suffix}.nii.gz")
 
     def labels(self, names, folder):
         for n in names:
-            link(self.data / f"labelsTr/{n}.nii.gz", folder / f"{n}.nii.gz")
+            link(self.data.label(n), folder / f"{n}.nii.gz")
 
     def dataset(self, names, name):
         """A raw dataset with the manual labels of some cases."""
         folder = self.folder / name
         self.images(names, folder / "imagesTr", "_0000")
         self.labels(names, folder / "labelsTr")
-        write(folder / "dataset.json", {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "anterior": 1, "posterior": 2},
-                                        "numTraining": len(names), "file_ending": ".nii.gz"})
+        write(folder / "dataset.json", self.data.description(len(names)))
         return folder
 
 
@@ -131,7 +102,7 @@ def train(data, plan, run, settings, train_on, validate_on, mode):
     return run / "model.onnx"
 
 
-def score(model, mirror, images, labels, dataset, out, mode):
+def score(model, mirror, images, labels, dataset, tolerance, out, mode):
     """Segments the test cases in a process of their own and scores them, unless that was done
     with this model."""
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
@@ -139,7 +110,7 @@ def score(model, mirror, images, labels, dataset, out, mode):
     if result.exists() and (r := json.loads(result.read_text()))["model"] == digest:
         return r
     flare("segment", "-m", model, *(["--mirror"] if mirror else []), "--mode", mode, images, out / "labels", "--stats", out / "stats.json", quiet=True)
-    cases = evaluate(out / "labels", labels, dataset, out / "scores.json")
+    cases = evaluate(out / "labels", labels, dataset, tolerance, out / "scores.json")
     stats = json.loads((out / "stats.json").read_text())["cases"].values()
     seconds = sorted(s["seconds"]["total"] for s in stats)
     r = {"model": digest, "cases": cases, "seconds": seconds[len(seconds) // 2], "memory": max(s["peak_memory_bytes"] for s in stats)}
@@ -147,9 +118,9 @@ def score(model, mirror, images, labels, dataset, out, mode):
     return r
 
 
-def evaluate(prediction, reference, dataset, out):
+def evaluate(prediction, reference, dataset, tolerance, out):
     """DSC and NSD of each case and label."""
-    flare("evaluate", prediction, reference, "--labels", dataset / "dataset.json", "--tolerance", TOLERANCE, "--json", out, quiet=True)
+    flare("evaluate", prediction, reference, "--labels", dataset / "dataset.json", "--tolerance", tolerance, "--json", out, quiet=True)
     return {c["name"]: [[l["dsc"], l["nsd"]] for l in c["labels"]] for c in json.loads(out.read_text())["cases"]}
 
 
@@ -160,15 +131,16 @@ def merged(base, change):
     return base | {k: merged(base.get(k), v) for k, v in change.items()}
 
 
-def experiment(a, data, seed, count):
+def experiment(a, seed, count):
     """One seed with so many labelled cases: a result for each model, and how good the
     pseudo-labels were."""
     folder = a.out / f"seed_{seed}"
+    data = DATASETS[a.data](a.files, folder, seed, FLARE)
     split = Split(data, seed, folder)
     labelled = split.pool[:count]
     here = folder / f"labelled_{count}"
-    raw = split.dataset(labelled, f"labelled_{count}/Dataset001_Hippocampus")
-    plan = write(a.out / "plans.json", plans(a.features))
+    raw = split.dataset(labelled, f"labelled_{count}/Dataset001_{data.name}")
+    plan = write(a.out / "plans.json", data.plans(a.features))
     settings = {"epochs": a.epochs, "iterations": a.iterations, "validation_iterations": 2, "seed": 1000 * seed,
                 "optimizer": a.optimizer, "learning_rate": a.rate}
     noisy = settings | {"epochs": a.student_epochs, "strong": True, "no_mirroring": True, "dropout": 0.1, "stochastic_depth": 0.1}
@@ -182,7 +154,7 @@ def experiment(a, data, seed, count):
     kept = [d["case"] for d in json.loads((run / "round_1/selection.json").read_text()) if d["kept"]]
     as_teacher = settings | {"epochs": a.student_epochs}
     plain = train(run / "round_1/cache", plan, here / "plain_student", as_teacher, labelled + kept, labelled, a.mode)
-    everything = split.dataset(split.pool + split.unlabelled, "all/Dataset002_Hippocampus")
+    everything = split.dataset(split.pool + split.unlabelled, f"all/Dataset002_{data.name}")
     upper = train(everything, plan, folder / "all/run", as_teacher, split.pool + split.unlabelled, split.pool, a.mode)
 
     students = [("noisy student", "student")]
@@ -196,9 +168,9 @@ def experiment(a, data, seed, count):
     results = {}
     for name, model, mirror in models:
         part = "".join(c if c.isalnum() else "_" for c in name)
-        results[name] = score(model, mirror, folder / "test/images", folder / "test/labels", raw, here / "scores" / part, a.mode)
+        results[name] = score(model, mirror, folder / "test/images", folder / "test/labels", raw, data.tolerance, here / "scores" / part, a.mode)
         print(f"seed {seed}, {count} labelled, {name}: mean DSC {summary.mean_dsc(results[name]):.4f}", flush=True)
-    labels = evaluate(run / "round_1/labels", folder / "hidden", raw, here / "pseudo_labels.json")
+    labels = evaluate(run / "round_1/labels", folder / "hidden", raw, data.tolerance, here / "pseudo_labels.json")
     agreement = {p.stem: json.loads(p.read_text())["fold_agreement"] for p in (run / "round_1/labels").glob("*.json")}
     return {"models": results, "kept": len(kept), "pseudo_labels": labels, "agreement": agreement}
 
@@ -206,15 +178,16 @@ def experiment(a, data, seed, count):
 def main():
     numbers = lambda text: [int(n) for n in text.split(",")]
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data", choices=DATASETS, default="hippocampus")
     p.add_argument("--seeds", type=numbers, default=[0, 1, 2])
-    p.add_argument("--labelled", type=numbers, default=[10, 20])
-    p.add_argument("--name", default="default")
+    p.add_argument("--labelled", type=numbers)
+    p.add_argument("--name", default="")
     p.add_argument("--epochs", type=int, default=20)
     p.add_argument("--student-epochs", type=int, default=0, help="by default --epochs; also of the supervised network and that of all labels")
     p.add_argument("--iterations", type=int, default=50)
     p.add_argument("--optimizer", default="adamw", choices=["sgd", "adamw"])
     p.add_argument("--rate", type=float, default=0.001)
-    p.add_argument("--features", type=numbers, default=[16, 32, 64])
+    p.add_argument("--features", type=numbers)
     p.add_argument("--mode", default="fast", choices=["exact", "fast"])
     p.add_argument("--student", default="{}")
     p.add_argument("--selection", default="{}")
@@ -222,18 +195,19 @@ def main():
     p.add_argument("--write", action="store_true")
     a = p.parse_args()
     a.student_epochs = a.student_epochs or a.epochs
+    data = DATASETS[a.data]
+    a.name = a.name or a.data
+    a.features, a.labelled = a.features or data.features, a.labelled or data.labelled
     a.out = ROOT / "build/noisy_student" / a.name
-    data = Path(os.environ.get("FLARE_DATA") or ROOT.parent / "shared/data").resolve() / "msd_task04_hippocampus"
-    if not data.exists():
-        raise SystemExit(f"{data} is missing: set FLARE_DATA")
-    if max(a.labelled) > POOL or min(a.labelled) < 5:
-        raise SystemExit(f"--labelled: 5 to {POOL} cases")
-    everything = {count: {seed: experiment(a, data, seed, count) for seed in a.seeds} for count in a.labelled}
+    a.files = Path(os.environ.get("FLARE_DATA") or ROOT.parent / "shared/data").resolve()
+    if max(a.labelled) > data.pool or min(a.labelled) < 5:
+        raise SystemExit(f"--labelled: 5 to {data.pool} cases")
+    everything = {count: {seed: experiment(a, seed, count) for seed in a.seeds} for count in a.labelled}
     arguments = " ".join(f"'{x}'" if set(x) & set(' {"') else x for x in sys.argv[1:] if x != "--write")
-    text = summary.text(everything, a, arguments)
+    text = summary.text(everything, a, data, arguments)
     print(text)
     if a.write:
-        summary.write(text, everything, a.name, HERE)
+        summary.write(text, everything, data, a.name, HERE)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ def percent(result):
 
 def difference(one, other):
     """The difference of two models' DSC, paired by case; both are results by seed."""
-    return interval([{name: v - percent(b)[name] for name, v in percent(a).items()} for a, b in zip(one, other)])
+    pairs = [(percent(a), percent(b)) for a, b in zip(one, other)]
+    return interval([{name: x[name] - y[name] for name in x} for x, y in pairs])
 
 
 def table(head, rows):
@@ -81,7 +82,7 @@ def correlation(pairs):
 def text(everything, a, data, arguments):
     """The part of a variant: for each number of labelled cases a table."""
     parts = [f"`python examples/noisy_student/run.py {arguments}`".replace(" `", "`"),
-             f"Residual U-Net of {', '.join(map(str, a.features))} features, patch {"x".join(map(str, data.patch))} of {data.spacing[0]:g} mm, batch {data.batch}; {data.test} test cases, {data.unlabelled} unlabelled; {a.epochs} epochs of {a.iterations} steps for the "
+             f"Residual U-Net of {', '.join(map(str, a.features))} features, patch {'x'.join(map(str, data.patch))} of {data.spacing[0]:g} mm, batch {data.batch}; {data.test} test cases, {data.unlabelled} unlabelled; {a.epochs} epochs of {a.iterations} steps for the "
              f"teacher's folds, {a.student_epochs} for the others; {a.optimizer}, rate {a.rate:g}; mode {a.mode}; seeds {', '.join(map(str, a.seeds))}."]
     for count, seeds in everything.items():
         results = {name: [s["models"][name] for s in seeds.values()] for name in next(iter(seeds.values()))["models"]}

@@ -117,13 +117,14 @@ class SegmentationLogic:
             self._finish(task, volume)
 
     def _finish(self, task: Task, volume: Any) -> None:
-        if tuple(volume.GetImageData().GetDimensions())[::-1] != task.image.voxels.shape:
+        data = volume.GetImageData()
+        if data is None or data.GetDimensions()[::-1] != task.image.voxels.shape:
             self.errorOccurred.emit(
                 f"{volume.GetName()} got voxels of another size while it was segmented: there is no result."
             )
             return
         warnings = list(task.result.warnings)
-        if task.image.changed():
+        if task.image.changed(volume):
             warnings.append(f"The voxels of {volume.GetName()} were changed while it was segmented.")
         if not task.result.names:
             warnings.append("The model found nothing in this volume.")

@@ -36,9 +36,14 @@ class Image:
     scalars: Any  # the vtkDataArray that owns the voxels
     modified: int  # its modification time when it was read
 
-    def changed(self) -> bool:
-        """Whether somebody wrote to the voxels since."""
-        return self.scalars.GetMTime() != self.modified
+    def changed(self, node: Any) -> bool:
+        """Whether the node got other voxels since, or somebody wrote to them."""
+        data = node.GetImageData()
+        return (
+            data is None
+            or data.GetPointData().GetScalars() is not self.scalars
+            or self.scalars.GetMTime() != self.modified
+        )
 
 
 def read(node: Any) -> Image:

@@ -43,7 +43,7 @@ def write(volume: Any, labels: Any, names: dict[int, str]) -> Any:
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())  # it moves with the volume
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(volume.GetScene())
-    if tree:
-        parent = tree.GetItemParent(tree.GetItemByDataNode(volume))
-        tree.SetItemParent(tree.GetItemByDataNode(node), parent)
+    items = [tree.GetItemByDataNode(n) for n in (volume, node)] if tree else [0]
+    if all(items):
+        tree.SetItemParent(items[1], tree.GetItemParent(items[0]))  # of the same study
     return node

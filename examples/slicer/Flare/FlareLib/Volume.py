@@ -127,7 +127,6 @@ def _modality(node: Any) -> str:
         return QUANTITIES[quantity.GetCodeValue()]
     scene = node.GetScene()
     tree = scene and slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    if not tree:
-        return ""
+    item = tree.GetItemByDataNode(node) if tree else 0  # 0: it has none
     key = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
-    return tree.GetItemAttribute(tree.GetItemByDataNode(node), key)
+    return tree.GetItemAttribute(item, key) if item else ""

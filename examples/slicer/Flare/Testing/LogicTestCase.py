@@ -1,0 +1,125 @@
+"""Whole runs with the real library; the command line, which reads the same files, is the oracle."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import slicer
+
+from .Utils import FlareTestCase, Run, command, flare13, labelsOf, load, model, needed, transform
+from FlareLib import Library
+
+
+class LogicTestCase(FlareTestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
+        cls.model = model()
+        command("phantom", cls.folder)
+        cls.phantom = cls.folder / "imagesTr" / "phantom_0000_0000.nii.gz"
+
+    def stored(self, name, direction):
+        """The phantom, which is LPS, as a file whose axes have other directions."""
+        import SimpleITK as sitk
+
+        image = sitk.DICOMOrient(sitk.ReadImage(str(self.phantom)), name) if len(name) == 3 else None
+        if image is None:
+            image = sitk.ReadImage(str(self.phantom))
+            image.SetDirection(np.asarray(direction).ravel())
+        path = self.folder / f"{name}.nii.gz"
+        sitk.WriteImage(image, str(path))
+        return path
+
+    def same(self, path, bundle, **parameter):
+        """Slicer's labels are the command line's, voxel by voxel; gives the run."""
+        out = self.folder / "labels.nii.gz"
+        command("segment", "-m", bundle, path, out)
+        node, want = load(path), load(out)
+        run = Run().start(node, modelPath=bundle, **parameter).wait()
+        self.assertEqual((run.ended, run.error), ("finished", ""))
+        got, want = labelsOf(run.node, node), slicer.util.arrayFromVolume(want)
+        self.assertGreater(np.count_nonzero(want), 1000)
+        np.testing.assert_array_equal(got, want)
+        return run
+
+    def testOrientations(self):
+        """Axial stacks as scanners and archives store them, sagittal, and oblique and permuted."""
+        a = np.deg2rad(10)
+        turn = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+        oblique = turn @ np.array([[0.0, 0, -1], [-1, 0, 0], [0, 1, 0]])
+        for name, direction in (("LPS", None), ("RAS", None), ("PIR", None), ("oblique", oblique)):
+            with self.subTest(name):
+                run = self.same(self.stored(name, direction), self.model)
+                self.assertEqual(run.warnings, [])
+                phases = [text for _, text in run.progress]
+                self.assertEqual(phases[0], "Opening the model")
+                self.assertIn("Running the network", phases)
+                fractions = [fraction for fraction, _ in run.progress]
+                self.assertEqual(fractions, sorted(fractions))
+
+    def testARealCT(self):
+        path = needed("FLARE_DATA", "ct_totalsegmentator", "example_ct.nii.gz")
+        run = self.same(path, flare13(self.folder))
+        self.assertIn("1", [run.node.GetSegmentation().GetNthSegment(0).GetName()])  # its labels have no names
+
+    def testInAnotherProcess(self):
+        run = self.same(self.phantom, self.model, separateProcess=True)
+        self.assertIn("Running the network", [text for _, text in run.progress])
+        names = [run.node.GetSegmentation().GetNthSegment(i).GetName() for i in range(13)]
+        self.assertEqual(names[0], "liver")
+
+    def testUnderARigidTransform(self):
+        """Labels belong to voxels: those of the volume without the transform."""
+        node = load(self.phantom)
+        want = labelsOf(Run().start(node, modelPath=self.model).wait().node, node)
+        turn = np.eye(4)
+        turn[:2, :2], turn[:3, 3] = [[0.8, -0.6], [0.6, 0.8]], (10, 20, 30)
+        node.SetAndObserveTransformNodeID(transform(turn).GetID())
+        run = Run().start(node, modelPath=self.model).wait()
+        np.testing.assert_array_equal(labelsOf(run.node, node), want)
+
+    def testCancelAndRunAgain(self):
+        node = load(self.phantom)
+        for separate in (False, True):
+            with self.subTest(separate=separate):
+                run = Run().start(node, modelPath=self.model, separateProcess=separate)
+                run.until(lambda: any(text == "Running the network" for _, text in run.progress))
+                run.logic.stopSegmentation()
+                run.wait()
+                self.assertEqual(run.ended, "cancelled")
+                self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
+                run.start(node, modelPath=self.model, separateProcess=separate).wait()
+                self.assertEqual(run.ended, "finished")
+                slicer.mrmlScene.RemoveNode(run.node)
+
+    def testCancelBeforeItBegins(self):
+        run = Run().start(load(self.phantom), modelPath=self.model)
+        run.logic.stopSegmentation()
+        self.assertEqual(run.wait().ended, "cancelled")
+
+    def testTheModelStaysOpen(self):
+        node = load(self.phantom)
+        Run().start(node, modelPath=self.model).wait()
+        with Library.model(self.model, "auto", "exact") as first:
+            pass
+        Run().start(node, modelPath=self.model).wait()
+        with Library.model(self.model, "auto", "exact") as again:
+            self.assertIs(again, first)
+        with Library.model(self.model, "cpu", "exact") as other:
+            self.assertIsNot(other, first)
+            self.assertIn("closed", repr(first))
+
+    def testAModelThatIsReplacedIsOpenedAgain(self):
+        copy = self.folder / "copy.onnx"
+        copy.write_bytes(Path(self.model).read_bytes())
+        with Library.model(str(copy), "auto", "exact") as first:
+            pass
+        (self.folder / "new.onnx").write_bytes(copy.read_bytes())
+        (self.folder / "new.onnx").replace(copy)
+        with Library.model(str(copy), "auto", "exact") as again:
+            self.assertIsNot(again, first)
+
+    def testFastMode(self):
+        node = load(self.phantom)
+        run = Run().start(node, modelPath=self.model, mode="fast").wait()
+        self.assertEqual(run.ended, "finished")

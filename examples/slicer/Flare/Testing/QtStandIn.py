@@ -156,28 +156,10 @@ class QUiLoader:
                 yield from self._widgets(child)
 
 
-class QSettings:
-    kept: dict = {}
-
-    def value(self, key, default=None):
-        return self.kept.get(key, default)
-
-    def setValue(self, key, value):
-        # As an .ini file has it: text, or a list of texts, where a list of one is a text.
-        text = [str(v) for v in value] if isinstance(value, list) else str(value)
-        self.kept[key] = text[0] if isinstance(text, list) and len(text) == 1 else text
-
-
 class QFileDialog:
-    answer = ""
+    """Its functions are for tests to replace."""
 
-    @classmethod
-    def getOpenFileName(cls, parent, title, folder, filters):
-        return cls.answer
-
-    @classmethod
-    def getExistingDirectory(cls, parent, title, folder):
-        return cls.answer
+    getOpenFileName = getExistingDirectory = None
 
 
 class QTimer:
@@ -214,7 +196,7 @@ def processEvents():
 def install():
     """Makes this the module qt."""
     module = types.ModuleType("qt")
-    for name in ("QWidget", "QVBoxLayout", "QFile", "QUiLoader", "QSettings", "QFileDialog", "QTimer"):
+    for name in ("QWidget", "QVBoxLayout", "QFile", "QUiLoader", "QFileDialog", "QTimer"):
         setattr(module, name, globals()[name])
     module.processEvents = processEvents
     sys.modules["qt"] = module

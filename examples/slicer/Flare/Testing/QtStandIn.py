@@ -31,9 +31,9 @@ class ClickSignal:
     def connect(self, function):
         self._functions.append(function)
 
-    def __call__(self):  # PythonQt: button.clicked() is the signal's emission
+    def emit(self):
         for function in self._functions:
-            function(False)
+            function(False)  # not checked
 
 
 class QWidget:
@@ -82,6 +82,10 @@ class QPushButton(QWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self.__dict__["clicked"] = ClickSignal()
+
+    def click(self):
+        if self.enabled:
+            self.clicked.emit()
 
 
 class qMRMLNodeComboBox(QWidget):

@@ -1,6 +1,8 @@
 """The widget, on Qt's stand-in where there is no Qt, and the module file."""
 
 import importlib
+import shutil
+import subprocess
 import sys
 import tempfile
 import types
@@ -70,7 +72,7 @@ class WidgetTestCase(FlareTestCase):
 
     def choose(self):
         with mock.patch.object(qt.QFileDialog, "getOpenFileName", mock.Mock(return_value=self.model)):
-            self.ui.modelFileButton.clicked()
+            self.ui.modelFileButton.click()
         self.ui.inputSelector.setCurrentNode(self.node)
 
     def testItFindsDevices(self):
@@ -80,7 +82,7 @@ class WidgetTestCase(FlareTestCase):
         self.choose()
         self.ui.deviceComboBox.setCurrentIndex(1)
         self.ui.modeComboBox.setCurrentIndex(1)
-        self.ui.applyButton.clicked()
+        self.ui.applyButton.click()
         until(lambda: self.ui.progressBar.value == 50)
         self.assertEqual(self.ui.statusLabel.text, "Running the network")
         self.assertFalse(self.ui.inputsCollapsibleButton.enabled)
@@ -97,16 +99,16 @@ class WidgetTestCase(FlareTestCase):
 
     def testCancel(self):
         self.choose()
-        self.ui.applyButton.clicked()
+        self.ui.applyButton.click()
         until(self.fake.begun.is_set)
-        self.ui.cancelButton.clicked()
+        self.ui.cancelButton.click()
         self.assertFalse(self.ui.cancelButton.enabled)
         until(lambda: self.ui.applyButton.visible)
         self.assertEqual(self.ui.statusLabel.text, "Cancelled.")
         self.errors.assert_not_called()
 
     def testErrorsAreShown(self):
-        self.ui.applyButton.clicked()
+        self.ui.applyButton.click()
         self.assertIn("Choose a model", self.ui.statusLabel.text)
         self.assertIn("Choose a model", self.errors.call_args.args[0])
         self.assertTrue(self.ui.applyButton.visible)
@@ -115,16 +117,16 @@ class WidgetTestCase(FlareTestCase):
         slicer.util.updateVolumeFromArray(self.node, np.ones((4, 5, 6), np.int16))
         self.choose()
         self.fake.go.set()
-        self.ui.applyButton.clicked()
+        self.ui.applyButton.click()
         until(lambda: self.ui.applyButton.visible)
         self.assertIn("Warning: The model is made for CT", self.ui.statusLabel.text)
 
     def testAFolderAsModel(self):
         with mock.patch.object(qt.QFileDialog, "getExistingDirectory", mock.Mock(return_value=str(self.folder))):
-            self.ui.modelFolderButton.clicked()
+            self.ui.modelFolderButton.click()
         self.assertEqual(self.widget.parameter().modelPath, str(self.folder))
         with mock.patch.object(qt.QFileDialog, "getExistingDirectory", mock.Mock(return_value="")):
-            self.ui.modelFolderButton.clicked()  # and thinks better of it
+            self.ui.modelFolderButton.click()  # and thinks better of it
         self.assertEqual(self.widget.parameter().modelPath, str(self.folder))
 
 
@@ -188,3 +190,42 @@ class ModuleTestCase(FlareTestCase):
         for name in listed:
             if name.endswith(kinds):
                 self.assertTrue((MODULE / name).exists(), name)
+
+    def testCMakeConfiguresTheExtension(self):
+        """With a stand-in for Slicer's CMake package, whose commands only look at what they get."""
+        cmake, extension = shutil.which("cmake"), MODULE.parent / "CMakeLists.txt"
+        if not cmake or not extension.exists():  # the module is installed, not in its source tree
+            self.skipTest("cmake or the extension's source is missing")
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "SlicerConfig.cmake").write_text(SLICER_CONFIG, encoding="utf-8")
+            for part in ("Use", "Generate", "CPack"):
+                (folder / f"{part}.cmake").write_text(f'message("{part} ${{EXTENSION_CATEGORY}}")\n')
+            arguments = [cmake, "-S", extension.parent, "-B", folder / "build", f"-DSlicer_DIR={folder}"]
+            done = subprocess.run([*map(str, arguments), "-DBUILD_TESTING=ON"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        said = [line for line in done.stderr.splitlines() if line]
+        self.assertEqual(said, ["Use Segmentation", "module Flare", "test Flare.py", "Generate Segmentation", "CPack Segmentation"])
+
+
+SLICER_CONFIG = """
+set(Slicer_USE_FILE ${CMAKE_CURRENT_LIST_DIR}/Use.cmake)
+set(Slicer_EXTENSION_GENERATE_CONFIG ${CMAKE_CURRENT_LIST_DIR}/Generate.cmake)
+set(Slicer_EXTENSION_CPACK ${CMAKE_CURRENT_LIST_DIR}/CPack.cmake)
+function(slicerMacroBuildScriptedModule)
+  cmake_parse_arguments(MODULE "WITH_GENERIC_TESTS" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  foreach(file ${MODULE_SCRIPTS} ${MODULE_RESOURCES})
+    if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${file})
+      message(FATAL_ERROR "no ${file}")
+    endif()
+  endforeach()
+  if(MODULE_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "unknown: ${MODULE_UNPARSED_ARGUMENTS}")
+  endif()
+  message("module ${MODULE_NAME}")
+endfunction()
+function(slicer_add_python_unittest)
+  cmake_parse_arguments(TEST "" "SCRIPT" "" ${ARGN})
+  message("test ${TEST_SCRIPT}")
+endfunction()
+"""

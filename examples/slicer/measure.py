@@ -1,8 +1,9 @@
 """What the extension costs Slicer: python measure.py MODEL CLI
 
 On a synthetic CT of 512 x 512 x 168 voxels, with a model that is open already: seconds over the C
-call, whether anything was copied, the longest time in which the main thread answered nothing, and
-the time that Cancel takes. Needs what the tests need; README.md has the record.
+call, whether anything was copied, the longest time in which the main thread answered nothing, the
+time that Cancel takes, and what the views take to show the result. Needs what the tests need;
+README.md has the record.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "Flare"))
 from Testing import Utils  # noqa: E402  first: it makes a scene
 
 import slicer  # noqa: E402
+import views  # noqa: E402
 import vtk  # noqa: E402
 from flare import _abi  # noqa: E402
 from FlareLib import Library  # noqa: E402
@@ -24,32 +26,8 @@ from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 RUNS = 3
 
 
-class Heart:
-    """Beats on the main thread: events, then a millisecond of sleep. Remembers the longest time
-    between two beats and the longest that the module's own timer took."""
-
-    def __init__(self, run):
-        self.run, self.longest, self.tick = run, 0.0, 0.0
-        plain = run.logic.tick
-
-        def timed():
-            start = time.perf_counter()
-            plain()
-            self.tick = max(self.tick, time.perf_counter() - start)
-
-        run.logic._timer.function = timed
-
-    def beat(self, condition):
-        last = time.perf_counter()
-        while not condition():
-            Utils.qt.processEvents()
-            time.sleep(0.001)
-            now = time.perf_counter()
-            self.longest, last = max(self.longest, now - last), now
-
-
 class Call:
-    """Stands before flare_segment and notes when it ran, and on what memory."""
+    """Stands before flare_segment and notes how long it ran, and on what memory."""
 
     def __init__(self):
         library = _abi.library()
@@ -64,64 +42,84 @@ class Call:
         return status
 
 
-def address(array):
-    return vtk_to_numpy(array).ctypes.data
+def beat(condition):
+    """The main thread: events, then a millisecond of sleep, until something is true. Gives the
+    longest time between two beats."""
+    longest, last = 0.0, time.perf_counter()
+    while not condition():
+        Utils.qt.processEvents()
+        time.sleep(0.001)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    return longest
 
 
-def one(node, call, **parameter):
-    """A run: seconds, heart, node."""
-    run = Utils.Run()
-    heart = Heart(run)
+def timed(function):
     start = time.perf_counter()
-    run.start(node, **parameter)
-    begun = time.perf_counter() - start
-    heart.beat(lambda: run.ended)
+    value = function()
+    return time.perf_counter() - start, value
+
+
+def segment(volume, **parameter):
+    """A run from Apply on: seconds, the longest silence, the segmentation."""
+    run = Utils.Run()
+    start = time.perf_counter()
+    applied, _ = timed(lambda: run.start(volume, **parameter))
+    silence = max(applied, beat(lambda: run.ended))
     assert run.ended == "finished", run.error
-    return time.perf_counter() - start, begun, heart, run.node
+    return time.perf_counter() - start, silence, run.node
 
 
-def main(model, cli):
+def address(data):
+    return vtk_to_numpy(data.GetPointData().GetScalars()).ctypes.data
+
+
+def ct(cli):
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([cli, "phantom", "--size", "clinical", folder], check=True)
         whole = Utils.load(Path(folder) / "imagesTr" / "phantom_0000_0000.nii.gz")
     matrix = vtk.vtkMatrix4x4()
     whole.GetIJKToRASMatrix(matrix)
-    voxels = slicer.util.arrayFromVolume(whole)[:168].copy()
-    node = Utils.volume(voxels, slicer.util.arrayFromVTKMatrix(matrix))
+    volume = Utils.volume(slicer.util.arrayFromVolume(whole)[:168], slicer.util.arrayFromVTKMatrix(matrix))
     slicer.mrmlScene.RemoveNode(whole)
-    print(f"{' x '.join(map(str, voxels.shape[::-1]))} voxels, {voxels.dtype}")
+    views.show(volume)
+    return volume
+
+
+def main(model, cli):
+    volume = ct(cli)
+    slices = [views.SliceView(volume, orientation) for orientation in ("Axial", "Coronal", "Sagittal")]
     with Library.model(model, "auto", "exact"):
         call = Call()
-    one(node, call, modelPath=model)  # warms memory and caches
+    slicer.mrmlScene.RemoveNode(segment(volume, modelPath=model)[2])  # warms memory
     for i in range(RUNS):
-        total, begun, heart, made = one(node, call, modelPath=model)
+        total, silence, made = segment(volume, modelPath=model)
         image = made.GetSegmentation().GetNthSegment(0).GetRepresentation("Binary labelmap")
-        same = (
-            call.voxels == address(node.GetImageData().GetPointData().GetScalars()),
-            call.labels == address(image.GetPointData().GetScalars()),
-        )
+        drawn = [timed(view.render)[0] for view in slices]
         print(
-            f"run {i + 1}: C call {call.seconds:.3f} s, over it {total - call.seconds:.3f} s; Apply returned after "
-            f"{1000 * begun:.1f} ms; main thread silent at most {1000 * heart.longest:.0f} ms, of which the module's "
-            f"timer at most {1000 * heart.tick:.1f} ms; C read Slicer's voxels: {same[0]}, wrote the segmentation's: {same[1]}"
+            f"run {i + 1}: C call {call.seconds:.3f} s, over it {total - call.seconds:.3f} s; "
+            f"main thread silent for at most {1000 * silence:.0f} ms; "
+            f"C read Slicer's voxels: {call.voxels == address(volume.GetImageData())}, "
+            f"wrote the segmentation's: {call.labels == address(image)}; "
+            f"a slice view drew it in {1000 * max(drawn):.0f} ms"
         )
-        slicer.mrmlScene.RemoveNode(made)
+        if i < RUNS - 1:
+            slicer.mrmlScene.RemoveNode(made)
     with Library.model(model, "auto", "exact") as opened:
         stats = opened.stats
     print(f"a tile took {stats['seconds']['network'] / stats['tiles']:.3f} s ({stats['tiles']} of them, {stats['device']})")
     for i in range(RUNS):
-        run = Utils.Run()
-        heart = Heart(run)
-        run.start(node, modelPath=model)
-        heart.beat(lambda: any(text == "Running the network" for _, text in run.progress))
+        run = Utils.Run().start(volume, modelPath=model)
+        beat(lambda run=run: any(text == "Running the network" for _, text in run.progress))
         time.sleep(0.1 * i)
         start = time.perf_counter()
         run.logic.stopSegmentation()
-        heart.beat(lambda: run.ended)
+        beat(lambda run=run: run.ended)
         assert run.ended == "cancelled", run.ended
         print(f"cancel {i + 1}: ended after {time.perf_counter() - start:.3f} s")
-    total, _, heart, _ = one(node, call, modelPath=model, separateProcess=True)
-    print(f"in a separate process: {total:.3f} s with opening the model; main thread silent at most {1000 * heart.longest:.0f} ms")
+    total, silence, _ = segment(volume, modelPath=model, separateProcess=True)
+    print(f"in a separate process {total:.3f} s with opening the model; silent for at most {1000 * silence:.0f} ms")
+    print(f'Slicer\'s own "Show 3D" takes {timed(made.CreateClosedSurfaceRepresentation)[0]:.1f} s')
 
 
 if __name__ == "__main__":

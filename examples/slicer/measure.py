@@ -35,7 +35,10 @@ class Call:
         library.flare_segment = self
 
     def __call__(self, labels, dtype, size, handle, volume, options):
-        self.voxels, self.labels = ctypes.cast(volume, ctypes.POINTER(_abi.Volume)).contents.data, labels
+        self.voxels, self.labels = (
+            ctypes.cast(volume, ctypes.POINTER(_abi.Volume)).contents.data,
+            labels,
+        )
         start = time.perf_counter()
         status = self.c(labels, dtype, size, handle, volume, options)
         self.seconds = time.perf_counter() - start
@@ -80,7 +83,9 @@ def ct(cli):
         whole = Utils.load(Path(folder) / "imagesTr" / "phantom_0000_0000.nii.gz")
     matrix = vtk.vtkMatrix4x4()
     whole.GetIJKToRASMatrix(matrix)
-    volume = Utils.volume(slicer.util.arrayFromVolume(whole)[:168], slicer.util.arrayFromVTKMatrix(matrix))
+    volume = Utils.volume(
+        slicer.util.arrayFromVolume(whole)[:168], slicer.util.arrayFromVTKMatrix(matrix)
+    )
     slicer.mrmlScene.RemoveNode(whole)
     views.show(volume)
     return volume
@@ -88,7 +93,9 @@ def ct(cli):
 
 def main(model, cli):
     volume = ct(cli)
-    slices = [views.SliceView(volume, orientation) for orientation in ("Axial", "Coronal", "Sagittal")]
+    slices = [
+        views.SliceView(volume, orientation) for orientation in ("Axial", "Coronal", "Sagittal")
+    ]
     with Library.model(model, "auto", "exact"):
         call = Call()
     slicer.mrmlScene.RemoveNode(segment(volume, modelPath=model)[2])  # warms memory
@@ -107,7 +114,9 @@ def main(model, cli):
             slicer.mrmlScene.RemoveNode(made)
     with Library.model(model, "auto", "exact") as opened:
         stats = opened.stats
-    print(f"a tile took {stats['seconds']['network'] / stats['tiles']:.3f} s ({stats['tiles']} of them, {stats['device']})")
+    print(
+        f"a tile took {stats['seconds']['network'] / stats['tiles']:.3f} s ({stats['tiles']} of them, {stats['device']})"
+    )
     for i in range(RUNS):
         run = Utils.Run().start(volume, modelPath=model)
         beat(lambda run=run: any(text == "Running the network" for _, text in run.progress))
@@ -118,7 +127,9 @@ def main(model, cli):
         assert run.ended == "cancelled", run.ended
         print(f"cancel {i + 1}: ended after {time.perf_counter() - start:.3f} s")
     total, silence, _ = segment(volume, modelPath=model, separateProcess=True)
-    print(f"in a separate process {total:.3f} s with opening the model; silent for at most {1000 * silence:.0f} ms")
+    print(
+        f"in a separate process {total:.3f} s with opening the model; silent for at most {1000 * silence:.0f} ms"
+    )
     print(f'Slicer\'s own "Show 3D" takes {timed(made.CreateClosedSurfaceRepresentation)[0]:.1f} s')
 
 

@@ -29,7 +29,9 @@ def main(model, cli):
     bounds = [0.0] * 6
     volume.GetRASBounds(bounds)
     both = vtk.vtkImageAppend()
-    both.AddInputData(views.SliceView(volume, "Axial", 0.45 * bounds[4] + 0.55 * bounds[5]).picture())
+    both.AddInputData(
+        views.SliceView(volume, "Axial", 0.45 * bounds[4] + 0.55 * bounds[5]).picture()
+    )
     both.AddInputData(views.ThreeDView().picture())
     writer = vtk.vtkPNGWriter()
     writer.SetCompressionLevel(9)

@@ -22,7 +22,9 @@ class Flare(ScriptedLoadableModule):
             "Segments a volume with an nnU-Net model inside Slicer, through libflare. "
             "Research software, not a medical device."
         )
-        parent.acknowledgementText = _("The networks and the rules of their use are those of nnU-Net.")
+        parent.acknowledgementText = _(
+            "The networks and the rules of their use are those of nnU-Net."
+        )
 
 
 class FlareWidget(ScriptedLoadableModuleWidget):

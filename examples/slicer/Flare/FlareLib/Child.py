@@ -29,7 +29,9 @@ def run(folder: Path) -> None:
         tell(progress=[fraction, phase])  # raises, which ends the call, when Slicer is gone
 
     with Library.model(*task["model"]) as model:
-        result = Engine.segment(model, voxels, *task["geometry"], task["modality"], allocate, progress)
+        result = Engine.segment(
+            model, voxels, *task["geometry"], task["modality"], allocate, progress
+        )
     tell(names=result.names, warnings=result.warnings)
 
 

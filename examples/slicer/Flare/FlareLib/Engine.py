@@ -34,7 +34,9 @@ def segment(
     names = {label["value"]: label["name"] for label in description["labels"] if label["value"]}
     warnings = check(description, voxels, modality)
     labels = allocate(np.uint8 if max(names, default=0) < 256 else np.uint16)
-    model.segment(voxels, list(spacing), list(origin), list(direction), out=labels, progress=progress)
+    model.segment(
+        voxels, list(spacing), list(origin), list(direction), out=labels, progress=progress
+    )
     return Result({value: names[value] for value in found(labels, names)}, warnings)
 
 

@@ -21,7 +21,11 @@ def load() -> Any:
     except ImportError as error:
         raise LibraryError(
             f"The Python package libflare is missing in Slicer's Python {sys.version.split()[0]} ({error}).\n"
-            + (_INSTALL if sys.version_info >= (3, 10) else "It needs Python 3.10: Slicer 5.10 or newer.")
+            + (
+                _INSTALL
+                if sys.version_info >= (3, 10)
+                else "It needs Python 3.10: Slicer 5.10 or newer."
+            )
         ) from None
     try:
         flare.load()

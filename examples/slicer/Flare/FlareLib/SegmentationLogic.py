@@ -104,11 +104,15 @@ class SegmentationLogic:
                 task.cancel()
             if task.progress != self._told:
                 self._told = fraction, phase = task.progress
-                self.progressInfo.emit(fraction, "Cancelling" if task.cancelled else PHASES.get(phase, phase))
+                self.progressInfo.emit(
+                    fraction, "Cancelling" if task.cancelled else PHASES.get(phase, phase)
+                )
             return
         volume, self._task, self._volume = self._volume, None, None
         if gone:
-            self.errorOccurred.emit(f"{volume.GetName()} was removed while it was segmented: there is no result.")
+            self.errorOccurred.emit(
+                f"{volume.GetName()} was removed while it was segmented: there is no result."
+            )
         elif task.cancelled:
             self.inferenceCancelled.emit()
         elif task.error:
@@ -125,7 +129,9 @@ class SegmentationLogic:
             return
         warnings = list(task.result.warnings)
         if task.image.changed(volume):
-            warnings.append(f"The voxels of {volume.GetName()} were changed while it was segmented.")
+            warnings.append(
+                f"The voxels of {volume.GetName()} were changed while it was segmented."
+            )
         if not task.result.names:
             warnings.append("The model found nothing in this volume.")
         node = Segmentation.write(volume, task.labels, task.result.names)

@@ -62,9 +62,6 @@ class Task:
         if process is not None:
             process.kill()
 
-    def join(self) -> None:
-        self._thread.join()
-
     def _run(self) -> None:
         try:
             self._check()

@@ -61,7 +61,9 @@ def read(node: Any) -> Image:
             "Sequences module shows, which is segmented as it is when Apply is clicked."
         )
     if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
-        kind = "a label map" if node.IsA("vtkMRMLLabelMapVolumeNode") else f"a {node.GetClassName()}"
+        kind = (
+            "a label map" if node.IsA("vtkMRMLLabelMapVolumeNode") else f"a {node.GetClassName()}"
+        )
         raise VolumeError(f"{name} is {kind}. Choose a scalar volume: a CT, an MRI.")
     data = node.GetImageData()
     scalars = data.GetPointData().GetScalars() if data else None

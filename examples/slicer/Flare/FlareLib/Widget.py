@@ -58,7 +58,9 @@ class Widget(qt.QWidget):
         )
 
     def onChooseFile(self, *_: object) -> None:
-        chosen = qt.QFileDialog.getOpenFileName(self, "Model", self._folder(), "Models (*.onnx *.json)")
+        chosen = qt.QFileDialog.getOpenFileName(
+            self, "Model", self._folder(), "Models (*.onnx *.json)"
+        )
         if chosen:
             self._listModels(chosen)
 

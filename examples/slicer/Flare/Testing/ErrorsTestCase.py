@@ -56,7 +56,11 @@ class ErrorsTestCase(FlareTestCase):
             path = Path(folder) / "модель.onnx"
             path.write_bytes(Path(model()).read_bytes())
             for separate in (False, True):
-                run = Run().start(volume(ct((9, 10, 11))), modelPath=str(path), separateProcess=separate).wait()
+                run = (
+                    Run()
+                    .start(volume(ct((9, 10, 11))), modelPath=str(path), separateProcess=separate)
+                    .wait()
+                )
                 self.assertEqual((run.ended, run.error), ("finished", ""))
 
     def testADeviceThatIsNotThere(self):
@@ -164,14 +168,20 @@ class WhileRunningTestCase(FlareTestCase):
     def testTheModuleIsReloaded(self):
         """New code takes over: the old run ends without a word, libflare and the model stay."""
         kept = sys.modules["_flare_slicer"]
-        old = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "FlareLib"}
+        old = {
+            name: module
+            for name, module in sys.modules.items()
+            if name.partition(".")[0] == "FlareLib"
+        }
         self.run_.logic.cleanup()
         with mock.patch.dict(sys.modules):
             for name in old:
                 del sys.modules[name]
             reloaded = importlib.import_module("FlareLib.SegmentationLogic")
             self.assertIsNot(reloaded, old["FlareLib.SegmentationLogic"])
-            parameter = importlib.import_module("FlareLib.Parameter").Parameter(modelPath="any.onnx")
+            parameter = importlib.import_module("FlareLib.Parameter").Parameter(
+                modelPath="any.onnx"
+            )
             logic, nodes = reloaded.SegmentationLogic(), []
             logic.inferenceFinished.connect(nodes.append)
             self.fake.go.set()
@@ -202,7 +212,9 @@ except Library.LibraryError as error:
     print(error)
 """
         environment = {**os.environ, **environment}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+        )
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return done.stdout
 
@@ -254,7 +266,9 @@ class ProcessTestCase(FlareTestCase):
     def testItIsKilledWithTheRun(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "Child.py"
-            path.write_text("import time; print('{\"progress\": [0.5, \"network\"]}', flush=True); time.sleep(600)")
+            path.write_text(
+                'import time; print(\'{"progress": [0.5, "network"]}\', flush=True); time.sleep(600)'
+            )
             with mock.patch("FlareLib.Task.CHILD", path):
                 run = Run().start(volume(ct()), modelPath="any.onnx", separateProcess=True)
                 run.until(lambda: run.progress and run.progress[-1] == (0.5, "Running the network"))

@@ -19,7 +19,9 @@ class LogicTestCase(FlareTestCase):
         cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         cls.model = model()
         command("phantom", cls.folder)
-        cls.phantom = cls.folder / "imagesTr" / "phantom_0000_0000.nii.gz"  # LPS, 118 x 118 x 124, 6 tiles
+        cls.phantom = (
+            cls.folder / "imagesTr" / "phantom_0000_0000.nii.gz"
+        )  # LPS, 118 x 118 x 124, 6 tiles
         cls.image = sitk.ReadImage(str(cls.phantom))[11:107, 11:107, 24:104]  # one tile
         cls.small = cls.folder / "small.nii.gz"
         sitk.WriteImage(cls.image, str(cls.small))
@@ -89,7 +91,9 @@ class LogicTestCase(FlareTestCase):
                 run.logic.stopSegmentation()
                 run.wait()
                 self.assertEqual(run.ended, "cancelled")
-                self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
+                self.assertEqual(
+                    slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0
+                )
                 run.start(load(self.small), modelPath=self.model, separateProcess=separate).wait()
                 self.assertEqual(run.ended, "finished")
                 slicer.mrmlScene.RemoveNode(run.node)

@@ -43,7 +43,11 @@ class QWidget:
         self.__dict__.update({**HAS["QWidget"], **HAS[self.kind], "name": "", "_children": []})
 
     def __setattr__(self, name, value):
-        if type(self) is KINDS[self.kind] and name not in HAS[self.kind] and name not in HAS["QWidget"]:
+        if (
+            type(self) is KINDS[self.kind]
+            and name not in HAS[self.kind]
+            and name not in HAS["QWidget"]
+        ):
             raise AttributeError(f"{self.kind} has no property {name}")
         object.__setattr__(self, name, value)  # a Python class that extends it has what it likes
 
@@ -147,7 +151,11 @@ class QUiLoader:
         for item in element.findall("property"):
             value = "".join(item.itertext())
             kind = item[0].tag
-            setattr(widget, item.get("name"), {"number": int, "bool": "true".__eq__}.get(kind, str)(value))
+            setattr(
+                widget,
+                item.get("name"),
+                {"number": int, "bool": "true".__eq__}.get(kind, str)(value),
+            )
         widget._children.extend(self._made(child) for child in self._widgets(element))
         return widget
 

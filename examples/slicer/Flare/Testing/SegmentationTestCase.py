@@ -66,11 +66,16 @@ class TerminologyTestCase(FlareTestCase):
                 self.assertTrue(logic.UpdateEntryFromLoadedTerminologies(entry, [], []))
             self.assertEqual(entry.GetTypeObject().GetCodeValue(), code)
             self.assertEqual(entry.GetTypeModifierObject().GetCodeValue() or "", side)
-            rgb = (entry.GetTypeModifierObject() if side else entry.GetTypeObject()).GetRecommendedDisplayRGBValue()
+            rgb = (
+                entry.GetTypeModifierObject() if side else entry.GetTypeObject()
+            ).GetRecommendedDisplayRGBValue()
             np.testing.assert_allclose(np.array(rgb) / 255, made.color)
 
     def testOthersGetTheGenericEntry(self):
-        entries = [Terminology.entry(name, value) for value, name in enumerate(["tumour", "", "liver vessels"], 1)]
+        entries = [
+            Terminology.entry(name, value)
+            for value, name in enumerate(["tumour", "", "liver vessels"], 1)
+        ]
         self.assertEqual({entry.terminology for entry in entries}, {Terminology.GENERIC})
         self.assertEqual(len({entry.color for entry in entries}), 3)
 
@@ -95,7 +100,9 @@ class SegmentationTestCase(FlareTestCase):
                     self.assertEqual((segment.GetName(), segment.GetLabelValue()), (name, value))
                     np.testing.assert_allclose(segment.GetColor(), want.color, atol=1e-6)
                     text = vtk.reference("")
-                    self.assertTrue(segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), text))
+                    self.assertTrue(
+                        segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), text)
+                    )
                     self.assertEqual(str(text), want.terminology)
                 np.testing.assert_array_equal(labelsOf(segmentation, node), labels)
                 self.assertEqual(segmentation.GetName(), "ct segmentation")
@@ -106,7 +113,9 @@ class SegmentationTestCase(FlareTestCase):
         node = volume(np.zeros((9, 10, 11), np.int16))
         array = vtkArray(np.ones((9, 10, 11), np.uint8))
         segment = Segmentation.write(node, array, {1: "liver"}).GetSegmentation().GetNthSegment(0)
-        self.assertIs(segment.GetRepresentation("Binary labelmap").GetPointData().GetScalars(), array)
+        self.assertIs(
+            segment.GetRepresentation("Binary labelmap").GetPointData().GetScalars(), array
+        )
 
     def testFileKeepsAll(self):
         labels = np.random.default_rng(0).integers(0, 3, (9, 10, 11)).astype(np.uint8)
@@ -134,7 +143,9 @@ class SegmentationTestCase(FlareTestCase):
     def testItMovesWithTheVolume(self):
         node = volume(np.zeros((9, 10, 11), np.int16))
         node.SetAndObserveTransformNodeID(transform(np.diag([1.0, 2, 1, 1])).GetID())
-        segmentation = Segmentation.write(node, vtkArray(np.ones((9, 10, 11), np.uint8)), {1: "liver"})
+        segmentation = Segmentation.write(
+            node, vtkArray(np.ones((9, 10, 11), np.uint8)), {1: "liver"}
+        )
         self.assertEqual(segmentation.GetTransformNodeID(), node.GetTransformNodeID())
         bounds = np.zeros(6)
         segmentation.GetRASBounds(bounds)
@@ -153,5 +164,7 @@ class SegmentationTestCase(FlareTestCase):
         study = tree.CreateStudyItem(tree.GetSceneItemID(), "study")
         node = volume(np.zeros((9, 10, 11), np.int16))
         tree.SetItemParent(tree.GetItemByDataNode(node), study)
-        segmentation = Segmentation.write(node, vtkArray(np.ones((9, 10, 11), np.uint8)), {1: "liver"})
+        segmentation = Segmentation.write(
+            node, vtkArray(np.ones((9, 10, 11), np.uint8)), {1: "liver"}
+        )
         self.assertEqual(tree.GetItemParent(tree.GetItemByDataNode(segmentation)), study)

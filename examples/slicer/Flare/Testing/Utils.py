@@ -32,7 +32,9 @@ if str(MODULE) not in sys.path:
     sys.path.insert(0, str(MODULE))
 if not hasattr(slicer, "mrmlScene"):
     slicer.mrmlScene = slicer.vtkMRMLScene()
-    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)  # it misses colour tables and the like
+    vtk.vtkLogger.SetStderrVerbosity(
+        vtk.vtkLogger.VERBOSITY_OFF
+    )  # it misses colour tables and the like
 
 from FlareLib.Parameter import Parameter  # noqa: E402
 from FlareLib.SegmentationLogic import SegmentationLogic  # noqa: E402
@@ -62,7 +64,9 @@ def flare13(folder: Path) -> str:
 
 def command(*arguments: object) -> None:
     """Runs the command line of libflare."""
-    subprocess.run([str(needed("FLARE_CLI")), *map(str, arguments)], check=True, capture_output=True)
+    subprocess.run(
+        [str(needed("FLARE_CLI")), *map(str, arguments)], check=True, capture_output=True
+    )
 
 
 def load(path: Path):
@@ -74,9 +78,7 @@ def load(path: Path):
 
 def volume(voxels: np.ndarray, ijkToRas: np.ndarray | None = None, name: str = "volume"):
     """A scalar volume node of a (z, y, x) array."""
-    node = slicer.util.addVolumeFromArray(voxels, ijkToRas, name)
-    node.SetName(name)
-    return node
+    return slicer.util.addVolumeFromArray(voxels, ijkToRas, name)
 
 
 def transform(matrix: np.ndarray):
@@ -153,12 +155,6 @@ def until(condition, seconds: float = 120) -> None:
 class FlareTestCase(unittest.TestCase):
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
-        self.enterContext = getattr(self, "enterContext", self._enterContext)
-
-    def _enterContext(self, context):  # unittest has it since Python 3.11
-        value = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-        return value
 
     def useFake(self, **changes) -> "FakeFlare":
         """Makes `import flare` give a libflare that waits to be told what to do."""
@@ -185,7 +181,12 @@ class FakeFlare(types.ModuleType):
         super().__init__("flare")
         self.go, self.begun, self.opened, self.calls = threading.Event(), threading.Event(), [], []
         labels = [{"name": "background", "value": 0}, {"name": "liver", "value": 1}]
-        self.description = {"labels": labels, "channels": ["CT"], "normalization": ["CTNormalization"], **description}
+        self.description = {
+            "labels": labels,
+            "channels": ["CT"],
+            "normalization": ["CTNormalization"],
+            **description,
+        }
         fake = self
 
         class Model:
@@ -217,4 +218,6 @@ class FakeFlare(types.ModuleType):
         pass
 
     def devices(self) -> dict:
-        return {"devices": [{"name": "ort", "available": True}, {"name": "cuda", "available": False}]}
+        return {
+            "devices": [{"name": "ort", "available": True}, {"name": "cuda", "available": False}]
+        }

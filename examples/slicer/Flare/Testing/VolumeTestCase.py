@@ -155,13 +155,19 @@ class RefusedVolumeTestCase(FlareTestCase):
     def testOtherNodes(self):
         scene = slicer.mrmlScene
         self.refused(scene.AddNewNodeByClass("vtkMRMLSequenceNode", "beats"), "beats", "sequence")
-        self.refused(scene.AddNewNodeByClass("vtkMRMLModelNode", "bone"), "bone", "vtkMRMLModelNode")
+        self.refused(
+            scene.AddNewNodeByClass("vtkMRMLModelNode", "bone"), "bone", "vtkMRMLModelNode"
+        )
         labels = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
         slicer.util.updateVolumeFromArray(labels, voxels())
         self.refused(labels, "labels", "label map")
 
     def testColoursAndVectors(self):
-        for kind in ("vtkMRMLVectorVolumeNode", "vtkMRMLScalarVolumeNode", "vtkMRMLDiffusionWeightedVolumeNode"):
+        for kind in (
+            "vtkMRMLVectorVolumeNode",
+            "vtkMRMLScalarVolumeNode",
+            "vtkMRMLDiffusionWeightedVolumeNode",
+        ):
             data = vtk.vtkImageData()
             data.SetDimensions(4, 5, 6)
             data.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)

@@ -33,7 +33,10 @@ class ParameterTestCase(FlareTestCase):
     def testSettings(self):
         settings = Settings()
         self.assertEqual(Parameter.fromSettings(settings), Parameter())
-        for parameter in (Parameter("/a b/ä.onnx", "cuda", "fast", True), Parameter("m.json", separateProcess=False)):
+        for parameter in (
+            Parameter("/a b/ä.onnx", "cuda", "fast", True),
+            Parameter("m.json", separateProcess=False),
+        ):
             parameter.toSettings(settings)
             self.assertEqual(Parameter.fromSettings(settings), parameter)
 
@@ -71,12 +74,16 @@ class WidgetTestCase(FlareTestCase):
         until(lambda: self.widget.logic._search is None)
 
     def choose(self):
-        with mock.patch.object(qt.QFileDialog, "getOpenFileName", mock.Mock(return_value=self.model)):
+        with mock.patch.object(
+            qt.QFileDialog, "getOpenFileName", mock.Mock(return_value=self.model)
+        ):
             self.ui.modelFileButton.click()
         self.ui.inputSelector.setCurrentNode(self.node)
 
     def testItFindsDevices(self):
-        self.assertEqual([self.ui.deviceComboBox.findData(name) for name in ("auto", "ort", "cuda")], [0, 1, -1])
+        self.assertEqual(
+            [self.ui.deviceComboBox.findData(name) for name in ("auto", "ort", "cuda")], [0, 1, -1]
+        )
 
     def testApply(self):
         self.choose()
@@ -122,7 +129,9 @@ class WidgetTestCase(FlareTestCase):
         self.assertIn("Warning: The model is made for CT", self.ui.statusLabel.text)
 
     def testAFolderAsModel(self):
-        with mock.patch.object(qt.QFileDialog, "getExistingDirectory", mock.Mock(return_value=str(self.folder))):
+        with mock.patch.object(
+            qt.QFileDialog, "getExistingDirectory", mock.Mock(return_value=str(self.folder))
+        ):
             self.ui.modelFolderButton.click()
         self.assertEqual(self.widget.parameter().modelPath, str(self.folder))
         with mock.patch.object(qt.QFileDialog, "getExistingDirectory", mock.Mock(return_value="")):
@@ -159,16 +168,25 @@ class ModuleTestCase(FlareTestCase):
         base.ScriptedLoadableModule, base.ScriptedLoadableModuleWidget = Module, ModuleWidget
         base.ScriptedLoadableModuleTest = FlareTestCase
         terminologies = slicer.vtkSlicerTerminologiesModuleLogic()
-        modules = types.SimpleNamespace(terminologies=mock.Mock(**{"logic.return_value": terminologies}))
+        modules = types.SimpleNamespace(
+            terminologies=mock.Mock(**{"logic.return_value": terminologies})
+        )
         stands = {base.__name__: base, text.__name__: text}
-        with mock.patch.dict(sys.modules, stands), mock.patch("slicer.modules", modules, create=True):
+        with (
+            mock.patch.dict(sys.modules, stands),
+            mock.patch("slicer.modules", modules, create=True),
+        ):
             flare = importlib.import_module("Flare")
             parent = types.SimpleNamespace()
             flare.Flare(parent)
             self.assertEqual((parent.title, parent.categories), ("Flare", ["Segmentation"]))
             widget = flare.FlareWidget()
             widget.setup()
-            self.assertTrue(terminologies.IsTerminologyContextLoaded("Segmentation category and type - libflare"))
+            self.assertTrue(
+                terminologies.IsTerminologyContextLoaded(
+                    "Segmentation category and type - libflare"
+                )
+            )
             first = widget.widget
             widget.layout.addWidget.assert_called_once_with(first)
             widget.onReload()
@@ -181,7 +199,12 @@ class ModuleTestCase(FlareTestCase):
             again.cleanup()
 
     def testTheBuildFilesNameEveryFile(self):
-        listed = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8").replace("${MODULE_NAME}", "Flare").split()
+        listed = (
+            (MODULE / "CMakeLists.txt")
+            .read_text(encoding="utf-8")
+            .replace("${MODULE_NAME}", "Flare")
+            .split()
+        )
         kinds = (".py", ".ui", ".png", ".json")
         files = [p for p in MODULE.rglob("*") if p.suffix in kinds and "__pycache__" not in p.parts]
         for file in files:
@@ -200,12 +223,32 @@ class ModuleTestCase(FlareTestCase):
             folder = Path(name)
             (folder / "SlicerConfig.cmake").write_text(SLICER_CONFIG, encoding="utf-8")
             for part in ("Use", "Generate", "CPack"):
-                (folder / f"{part}.cmake").write_text(f'message("{part} ${{EXTENSION_CATEGORY}}")\n')
-            arguments = [cmake, "-S", extension.parent, "-B", folder / "build", f"-DSlicer_DIR={folder}"]
-            done = subprocess.run([*map(str, arguments), "-DBUILD_TESTING=ON"], capture_output=True, text=True)
+                (folder / f"{part}.cmake").write_text(
+                    f'message("{part} ${{EXTENSION_CATEGORY}}")\n'
+                )
+            arguments = [
+                cmake,
+                "-S",
+                extension.parent,
+                "-B",
+                folder / "build",
+                f"-DSlicer_DIR={folder}",
+            ]
+            done = subprocess.run(
+                [*map(str, arguments), "-DBUILD_TESTING=ON"], capture_output=True, text=True
+            )
         self.assertEqual(done.returncode, 0, done.stderr)
         said = [line for line in done.stderr.splitlines() if line]
-        self.assertEqual(said, ["Use Segmentation", "module Flare", "test Flare.py", "Generate Segmentation", "CPack Segmentation"])
+        self.assertEqual(
+            said,
+            [
+                "Use Segmentation",
+                "module Flare",
+                "test Flare.py",
+                "Generate Segmentation",
+                "CPack Segmentation",
+            ],
+        )
 
 
 SLICER_CONFIG = """

@@ -17,7 +17,7 @@ func (c *studentCommand) Help() string {
 	return `CONFIG.json, with what may be left out at its defaults:
 
 {"labelled": "nnUNet_raw/Dataset001", "unlabelled": "images", "run": "run",
- "test": {"images": "test/images", "labels": "test/labels"},
+ "test": {"images": "test/images", "labels": "test/labels", "tolerance_mm": 1},
  "teacher": {"planner": "ExperimentPlanner", "configuration": "3d_fullres", "folds": ["0", "1", "2", "3", "4"], "training": {"epochs": 1000}},
  "pseudo_labels": {"mirror": true, "ignore_below": 0},
  "selection": {"fold_agreement": 0.7, "round_agreement": 0, "keep": 1},
@@ -70,7 +70,7 @@ func (c *studentCommand) Run(ctx context.Context, d *display) error {
 		return err
 	}
 	for _, m := range results.Models {
-		d.line("%s: mean Dice %.4f, %.2f s for a case, %d passes for a tile", m.Name, m.Mean, m.Seconds, m.Passes)
+		d.line("%s: mean Dice %.4f, NSD %.4f, %.2f s for a case, %d passes for a tile", m.Name, m.Mean, m.MeanNSD, m.Seconds, m.Passes)
 	}
 	d.line("%s", results.Bundle)
 	return results.Err()

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/libflare/libflare/segment"
+	"github.com/libflare/libflare/segment/evaluate"
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/filelock"
@@ -48,6 +49,10 @@ type RunOptions struct {
 func Run(ctx context.Context, c Config, o RunOptions) (*Results, error) {
 	if err := c.check(); err != nil {
 		return nil, err
+	}
+	if c.Test != nil && c.Test.Tolerance == 0 {
+		test := *c.Test
+		test.Tolerance, c.Test = evaluate.DefaultTolerance, &test
 	}
 	r := &runner{Config: c, RunOptions: o, ctx: ctx, results: Results{Skipped: []Skipped{}}}
 	if err := r.claim(); err != nil {
@@ -197,6 +202,9 @@ func (p *plan) digest() string { return digest(string(p.plans.Raw), p.configurat
 
 // run does all stages.
 func (r *runner) run() (*Results, error) {
+	if err := r.checkTest(); err != nil {
+		return nil, err
+	}
 	teacher, student, err := r.plans()
 	if err != nil {
 		return nil, err

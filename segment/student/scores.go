@@ -144,7 +144,7 @@ func (s *Scores) compare(labels, previous *volume.Volume, ignore int) error {
 	return nil
 }
 
-// values returns the voxels of a label map as numbers.
+// values returns the voxels of a label map as numbers; -1 where one is no integer.
 func values(v *volume.Volume) (func(i int) int, error) {
 	switch v.DType {
 	case volume.Uint8:
@@ -158,8 +158,21 @@ func values(v *volume.Volume) (func(i int) int, error) {
 	case volume.Int32:
 		s := volume.As[int32](v)
 		return func(i int) int { return int(s[i]) }, nil
+	case volume.Float32:
+		s := volume.As[float32](v)
+		return func(i int) int { return whole(float64(s[i])) }, nil
+	case volume.Float64:
+		s := volume.As[float64](v)
+		return func(i int) int { return whole(s[i]) }, nil
 	}
 	return nil, fault.New(fault.Format, "a label map has integer voxels, not %s", v.DType)
+}
+
+func whole(v float64) int {
+	if i := int32(v); float64(i) == v {
+		return int(i)
+	}
+	return -1
 }
 
 // histogram counts the voxels of each value of a label map of unsigned numbers.

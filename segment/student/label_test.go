@@ -2,9 +2,13 @@ package student
 
 import (
 	"archive/zip"
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -334,17 +338,19 @@ func TestLabelRounds(t *testing.T) {
 // ends the call and leaves nothing of the case.
 func TestLabelBadInput(t *testing.T) {
 	teacher := []string{randomBundle(t, plainDataset, []int{4, 8}, 1)}
-	images := filepath.Join(toyFolder(t, 0, 3), "imagesTr")
+	images := filepath.Join(toyFolder(t, 0, 4), "imagesTr")
 	require.NoError(t, os.WriteFile(filepath.Join(images, "case_01_0000.nii.gz"), []byte("nonsense"), 0o666))
+	spacingNaN(t, filepath.Join(images, "case_03_0000.nii.gz"))
 	o := labelOptions(t, teacher, images)
 	l, err := Label(t.Context(), o)
 	require.NoError(t, err)
 	require.Len(t, l.Scores, 2)
-	require.Len(t, l.Skipped, 1)
-	assert.Equal(t, "case_01", l.Skipped[0].Case)
+	require.Len(t, l.Skipped, 2)
+	assert.Equal(t, []string{"case_01", "case_03"}, []string{l.Skipped[0].Case, l.Skipped[1].Case})
+	assert.Contains(t, l.Skipped[1].Reason, "pixdim[2] (voxel size) is NaN")
 	err = l.Err()
 	assert.Equal(t, fault.Format, fault.KindOf(err))
-	assert.ErrorContains(t, err, "1 of 3 cases could not be read and were left out: case_01")
+	assert.ErrorContains(t, err, "2 of 4 cases could not be read and were left out: case_01")
 	assert.NoFileExists(t, filepath.Join(o.Out, "case_01.nii.gz"))
 
 	for text, change := range map[string]func(*LabelOptions){
@@ -360,6 +366,25 @@ func TestLabelBadInput(t *testing.T) {
 		_, err := Label(t.Context(), bad)
 		assert.ErrorContains(t, err, text)
 	}
+}
+
+// spacingNaN damages the header of a .nii.gz file.
+func spacingNaN(t testing.TB, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	in, err := gzip.NewReader(f)
+	require.NoError(t, err)
+	data, err := io.ReadAll(in)
+	require.NoError(t, err)
+	binary.LittleEndian.PutUint32(data[80+4:], math.Float32bits(float32(math.NaN()))) // pixdim[2]
+	var b bytes.Buffer
+	out := gzip.NewWriter(&b)
+	_, err = out.Write(data)
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o666))
 }
 
 // A full disk leaves no half of a case's files.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -191,6 +192,37 @@ func TestRunCancelled(t *testing.T) {
 		}
 		require.Equal(t, fault.Cancelled, fault.KindOf(err), "%v", err)
 	}
+	assert.Equal(t, want, bundleOf(t, c))
+}
+
+// TestRunOnAFullDisk: a disk that fills when a stage begins ends the run with an error of kind
+// IO; with room again it goes on to the bundle of a run that always had some.
+func TestRunOnAFullDisk(t *testing.T) {
+	if !testenv.OwnProcess(t) {
+		return
+	}
+	c := toyConfig(t)
+	c.Rounds, c.Supervised = 1, nil
+	_, stages := stagesDone(t, c)
+	want := bundleOf(t, c)
+	c.Run = filepath.Join(t.TempDir(), "run")
+	for _, stage := range stages {
+		var full sync.WaitGroup
+		room := make(chan struct{})
+		o := runOptions(t)
+		o.Log = func(line string) {
+			if line == stage+": begins" {
+				began := make(chan struct{})
+				full.Go(func() { testenv.FullDisk(t, 100, func() { close(began); <-room }) })
+				<-began
+			}
+		}
+		_, err := Run(t.Context(), c, o)
+		close(room)
+		full.Wait()
+		require.Equal(t, fault.IO, fault.KindOf(err), "%s: %v", stage, err)
+	}
+	stagesDone(t, c)
 	assert.Equal(t, want, bundleOf(t, c))
 }
 

@@ -61,7 +61,8 @@ type Network struct {
 // PseudoLabels is how the unlabelled images are labelled.
 type PseudoLabels struct {
 	Mirror      bool    `json:"mirror"`
-	IgnoreBelow float64 `json:"ignore_below"` // as LabelOptions
+	IgnoreBelow float64 `json:"ignore_below"`      // as LabelOptions
+	Weights     bool    `json:"weights,omitempty"` // as LabelOptions: the student learns less from what is doubtful
 }
 
 // Selection says which pseudo-labels are kept. Cases in which nothing was found are not.

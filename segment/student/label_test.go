@@ -54,7 +54,7 @@ func TestLabelScores(t *testing.T) {
 		}
 		live := cmem.Live()
 		o := labelOptions(t, teacher, images)
-		o.IgnoreBelow, o.SoftBelow = 0.9, 0.6
+		o.IgnoreBelow, o.SoftBelow, o.Weights = 0.9, 0.6, true
 		got, err := Label(t.Context(), o)
 		require.NoError(t, err)
 		require.NoError(t, got.Err())
@@ -85,7 +85,7 @@ func TestLabelScores(t *testing.T) {
 			}
 			require.NotNil(t, s.Agreement)
 			assert.InDelta(t, sum/float64(n), *s.Agreement, 1e-12)
-			ignored := 0
+			ignored, weights := 0, read(t, filepath.Join(o.Out, "weights", s.Case+".nii.gz"))
 			for i, v := range read(t, filepath.Join(o.Out, s.Case+".nii.gz")) {
 				want := all[i]
 				if own[0][i] != want || own[1][i] != want || own[2][i] != want {
@@ -93,6 +93,13 @@ func TestLabelScores(t *testing.T) {
 					ignored++
 				}
 				require.Equal(t, want, v, "voxel %d", i)
+				agree := 0
+				for _, one := range own {
+					if one[i] == all[i] {
+						agree++
+					}
+				}
+				require.Equal(t, []uint8{0, 85, 170, 255}[agree], weights[i], "voxel %d", i)
 			}
 			assert.Equal(t, ignored, s.Ignored)
 			assert.Positive(t, ignored)
@@ -314,7 +321,7 @@ func TestLabelRounds(t *testing.T) {
 	assert.Equal(t, 1.0, *l.Scores[0].Previous)
 
 	other := labelOptions(t, []string{randomBundle(t, plainDataset, []int{4, 8}, 2)}, images)
-	other.Previous = first.Out
+	other.Previous, other.Weights = first.Out, true
 	path := filepath.Join(first.Out, "case_00.nii.gz")
 	v, err := imageio.Read(t.Context(), path)
 	require.NoError(t, err)
@@ -326,6 +333,21 @@ func TestLabelRounds(t *testing.T) {
 	l, err = Label(t.Context(), other)
 	require.NoError(t, err)
 	now := read(t, filepath.Join(other.Out, "case_00.nii.gz"))
+	for i, w := range read(t, filepath.Join(other.Out, "weights", "case_00.nii.gz")) { // the fold's vote, and the earlier round's
+		if want := map[bool]uint8{true: 255, false: 128}[now[i] == v.Data[i]]; w != want {
+			t.Fatalf("voxel %d weighs %d, expected %d", i, w, want)
+		}
+	}
+	require.NoError(t, os.Remove(filepath.Join(other.Out, "weights", "case_01.nii.gz")))
+	again := 0
+	other.Case = func(_ string, r CaseResult) {
+		if !r.Kept {
+			again++
+		}
+	}
+	_, err = Label(t.Context(), other)
+	require.NoError(t, err)
+	assert.Equal(t, 1, again, "weights that are gone")
 	for _, s := range l.Scores[0].Labels {
 		want, _ := overlap(now[2000:], v.Data[2000:], uint8(s.Value))
 		require.NotNil(t, s.Previous)

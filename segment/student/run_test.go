@@ -166,6 +166,27 @@ func diceOf(t testing.TB, c Config, model string, label uint8) float64 {
 	return d
 }
 
+// TestRunWeights: the student learns by the weights that the teacher's folds give the voxels of
+// its labels, and nothing else changes.
+func TestRunWeights(t *testing.T) {
+	c := toyConfig(t)
+	c.Teacher.Models = []string{randomBundle(t, plainDataset, []int{4, 8}, 1), randomBundle(t, plainDataset, []int{4, 8}, 2)}
+	c.Rounds, c.FineTuning, c.Supervised, c.Test = 1, nil, nil, nil
+	stagesDone(t, c)
+	before := bundleOf(t, c)
+	assert.NoDirExists(t, filepath.Join(c.Run, "round_1", "dataset", "weightsTr"))
+	labels := read(t, filepath.Join(c.Run, "round_1", "labels", "case_10.nii.gz"))
+	c.PseudoLabels.Weights = true
+	_, done := stagesDone(t, c)
+	assert.Equal(t, []string{"round_1_labels", "round_1_selection", "round_1_student", "round_1_cache", "result"}, done)
+	assert.Equal(t, labels, read(t, filepath.Join(c.Run, "round_1", "labels", "case_10.nii.gz")))
+	assert.NotEqual(t, before, bundleOf(t, c))
+	entries, err := os.ReadDir(filepath.Join(c.Run, "round_1", "dataset", "weightsTr"))
+	require.NoError(t, err)
+	assert.Len(t, entries, 4, "manual labels weigh 1")
+	assert.Contains(t, string(read(t, filepath.Join(c.Run, "round_1", "dataset", "weightsTr", "case_10.nii.gz"))), "\x80")
+}
+
 // TestRunCancelled: a run that is cancelled in every stage ends with the bundle of one that
 // is not.
 func TestRunCancelled(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/libflare/libflare/segment"
 	"github.com/libflare/libflare/segment/evaluate"
@@ -76,8 +77,12 @@ func Run(ctx context.Context, c Config, o RunOptions) (*Results, error) {
 type runner struct {
 	Config
 	RunOptions
-	ctx context.Context
-	now string // the stage that runs
+	ctx  context.Context
+	now  string // the stage that runs
+	told struct {
+		stage string
+		at    time.Time
+	}
 
 	raw        *nnunet.RawDataset
 	labelled   string   // digest of the manual labels and their images
@@ -93,10 +98,13 @@ func (r *runner) log(format string, args ...any) {
 	}
 }
 
+// tell tells how far the stage is: at its beginning, then at most 20 times a second.
 func (r *runner) tell(fraction float64, format string, args ...any) {
-	if r.Progress != nil {
-		r.Progress(r.now, fmt.Sprintf(format, args...), fraction)
+	if r.Progress == nil || r.told.stage == r.now && time.Since(r.told.at) < 50*time.Millisecond {
+		return
 	}
+	r.told.stage, r.told.at = r.now, time.Now()
+	r.Progress(r.now, fmt.Sprintf(format, args...), fraction)
 }
 
 // claim makes the folder. One with other things in it is refused, for stages remove what they

@@ -215,13 +215,13 @@ func (r *runner) table() []byte {
 		b.WriteString("\nThere are no test cases to compare the models on.\n")
 		return b.Bytes()
 	}
-	fmt.Fprintf(&b, "\nOn %d test cases: mean Dice and NSD (%g mm) with 95 %% intervals (bootstrap over the cases); seconds for a case, median; memory beyond what the process held before.\n\n",
+	fmt.Fprintf(&b, "\nOn %d test cases: mean Dice and NSD (%g mm) with their intervals (bootstrap over the cases); seconds for a case, median; memory beyond what the process held before.\n\n",
 		len(r.test), r.results.Tolerance)
-	b.WriteString("| model | passes | Dice | | NSD | | seconds | memory |\n|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| model | passes | Dice | 95 % | NSD | 95 % | seconds | memory |\n|---|---|---|---|---|---|---|---|\n")
 	for _, m := range r.results.Models {
 		memory := "-"
 		if m.Memory > 0 {
-			memory = fmt.Sprintf("%.2f GB", float64(m.Memory)/1e9)
+			memory = fmt.Sprintf("%.0f MB", float64(m.Memory)/1e6)
 		}
 		fmt.Fprintf(&b, "| %s | %d | %.4f | %.4f to %.4f | %.4f | %.4f to %.4f | %.2f | %s |\n", m.Name, m.Passes, m.Mean, m.Interval[0], m.Interval[1],
 			m.MeanNSD, m.NSDInterval[0], m.NSDInterval[1], m.Seconds, memory)

@@ -28,6 +28,10 @@ class Flare(ScriptedLoadableModule):
 
 
 class FlareWidget(ScriptedLoadableModuleWidget):
+    def __init__(self, parent=None):
+        self.widget = None  # first: the base class may call setup
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+
     def setup(self):
         from FlareLib import Terminology
         from FlareLib.Widget import Widget
@@ -38,7 +42,8 @@ class FlareWidget(ScriptedLoadableModuleWidget):
         self.layout.addWidget(self.widget)
 
     def cleanup(self):
-        self.widget.cleanup()
+        if self.widget:
+            self.widget.cleanup()
 
     def onReload(self):
         """Developer mode's "Reload": reads the library folder again too."""

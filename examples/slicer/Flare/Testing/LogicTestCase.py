@@ -1,7 +1,10 @@
 """Whole runs with the real library; the command line, which reads the same files, is the oracle."""
 
+import importlib
+import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import slicer
@@ -114,6 +117,21 @@ class LogicTestCase(FlareTestCase):
         with Library.model(self.model, "cpu", "exact") as other:
             self.assertIsNot(other, first)
             self.assertIn("closed", repr(first))
+
+    def testReloadingTheModuleKeepsLibraryAndModel(self):
+        with Library.model(self.model, "auto", "exact") as first:
+            pass
+        with mock.patch.dict(sys.modules):
+            for name in [name for name in sys.modules if name.partition(".")[0] == "FlareLib"]:
+                del sys.modules[name]
+            reloaded = importlib.import_module("FlareLib.Library")
+            self.assertIsNot(reloaded, Library)
+            with reloaded.model(self.model, "auto", "exact") as second:
+                self.assertIs(second, first)
+        maps = Path("/proc/self/maps")
+        if maps.exists():
+            files = {line.split()[-1] for line in maps.read_text().splitlines() if "libflare" in line}
+            self.assertEqual(len(files), 1)
 
     def testAModelThatIsReplacedIsOpenedAgain(self):
         copy = self.folder / "copy.onnx"

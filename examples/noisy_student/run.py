@@ -11,7 +11,8 @@ that count as unlabelled, and a pool of those that may be labelled, of which the
 Test cases are looked at in the end alone: neither training nor selection sees them. These are
 compared, all of one architecture:
 
-    supervised      one network on the labelled cases, with one pass and with 8 mirror flips
+    supervised      one network on the labelled cases, with one pass and with 8 mirror flips; and one
+                    that was trained without mirroring, as the noisy student is
     teacher         5 folds on the labelled cases, 8 flips: 40 passes
     plain student   on labelled and pseudo-labelled cases, trained as the teacher: no noise
     noisy student   strong augmentation, dropout, stochastic depth, no mirroring; one pass
@@ -89,15 +90,16 @@ class Split:
         return folder
 
 
-def train(data, plan, run, settings, train_on, validate_on, mode):
+def train(data, plan, run, settings, train_on, validate_on, mode, mirroring=True):
     """flare train with the settings of a config, unless that was done."""
-    done, asked = run.parent / f"{run.name}_done.json", {"settings": settings, "train": sorted(train_on), "mode": mode}
+    done, asked = run.parent / f"{run.name}_done.json", {"settings": settings, "train": sorted(train_on), "mode": mode, "mirroring": mirroring}
     if done.exists() and json.loads(done.read_text()) == asked:
         return run / "model.onnx"
     splits = write(run.parent / f"{run.name}_splits.json", [{"train": sorted(train_on), "val": sorted(validate_on)}])
     flare("train", data, "-o", run, "--resume", "--plans", plan, "--cache", f"{data}_cache", "--splits", splits, "--fold", "0", "--mode", mode,
           "--epochs", settings["epochs"], "--iterations", settings["iterations"], "--validation", settings["validation_iterations"],
-          "--seed", settings["seed"], "--optimizer", settings["optimizer"], "--rate", settings["learning_rate"])
+          "--seed", settings["seed"], "--optimizer", settings["optimizer"], "--rate", settings["learning_rate"],
+          *([] if mirroring else ["--noise", "nomirror"]))
     write(done, asked)
     return run / "model.onnx"
 
@@ -153,6 +155,7 @@ def experiment(a, seed, count):
     run = here / "run"
     kept = [d["case"] for d in json.loads((run / "round_1/selection.json").read_text()) if d["kept"]]
     as_teacher = settings | {"epochs": a.student_epochs}
+    unmirrored = train(raw, plan, here / "unmirrored", as_teacher, labelled, labelled, a.mode, mirroring=False)
     plain = train(run / "round_1/cache", plan, here / "plain_student", as_teacher, labelled + kept, labelled, a.mode)
     everything = split.dataset(split.pool + split.unlabelled, f"all/Dataset002_{data.name}")
     upper = train(everything, plan, folder / "all/run", as_teacher, split.pool + split.unlabelled, split.pool, a.mode)
@@ -161,6 +164,7 @@ def experiment(a, seed, count):
     if (run / "round_1/fine_tuned/model.onnx").exists():
         students.append(("noisy student, fine-tuned", "fine_tuned"))
     models = [("supervised", run / "supervised/model.onnx", False), ("supervised, 8 flips", run / "supervised/model.onnx", True),
+              ("supervised without mirroring", unmirrored, False),
               ("teacher, 5 folds x 8 flips", run / "teacher/teacher.onnx", True), ("plain student", plain, False)]
     models += [(name, run / f"round_1/{part}/model.onnx", False) for name, part in students]
     models += [(f"second round{name.removeprefix('noisy student')}", run / f"round_2/{part}/model.onnx", False) for name, part in students]

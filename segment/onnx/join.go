@@ -47,18 +47,17 @@ func (u *unet) averagePool(name, x string, stride []int) string {
 	t := u.tape
 	from := t.shapes[x]
 	shape := append([]int{}, from[:2]...)
-	apart, block := append([]int{}, from[:2]...), []int{1, 1}
+	scales := []float32{1, 1}
 	for i, s := range stride {
 		shape = append(shape, from[2+i]/s)
-		apart, block = append(apart, from[2+i]/s, 1), append(block, 1, s)
+		scales = append(scales, float32(s))
 	}
 	return t.note(t.op("AveragePool", name, []string{x}, attributes...), shape, func(dy string) {
-		part := make([]float32, product(stride))
-		for i := range part {
-			part[i] = 1 / float32(len(part))
-		}
-		dx := t.mul(name+"/dx", t.reshape(name+"/apart", dy, apart...), t.floats(block, part...))
-		t.add(x, t.reshape(name+"/dx/shape", dx, from...))
+		part := t.mul(name+"/part", dy, t.floats(u.ones(), 1/float32(product(stride))))
+		// Each gradient repeated over its block. A product with ones of a block's shape says the same, in eight
+		// dimensions, which OpenVINO multiplies at a tenth of memory's speed.
+		t.add(x, t.op("Resize", name+"/dx", []string{part, "", t.floats([]int{len(scales)}, scales...)}, word("mode", "nearest"),
+			word("coordinate_transformation_mode", "asymmetric"), word("nearest_mode", "floor")))
 	})
 }
 

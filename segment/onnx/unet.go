@@ -278,6 +278,10 @@ func integer(name string, v int64) *Attribute {
 	return &Attribute{Name: name, Type: AttrInt, I: v}
 }
 
+func word(name, v string) *Attribute {
+	return &Attribute{Name: name, Type: AttrString, S: []byte(v)}
+}
+
 func float(name string, v float64) *Attribute {
 	return &Attribute{Name: name, Type: AttrFloat, F: float32(v)}
 }

@@ -6,7 +6,9 @@
 // IN: an image file, or a folder with a DICOM series; of several, SERIES (the UID) is read.
 //
 // Research software, not a medical device.
+#include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <flare_itk.hpp>
 #include <iostream>
@@ -16,6 +18,7 @@
 #include <itkImageIOFactory.h>
 #include <itkImageSeriesReader.h>
 #include <itkMetaDataObject.h>
+#include <unistd.h>
 
 namespace fs = std::filesystem;
 

@@ -85,12 +85,12 @@ func flagNames(flag *kong.Flag) string {
 	return names
 }
 
-// paragraphs is help text, whose lines that begin with a space stand as they are.
+// paragraphs is help text, whose lines that begin with a space or a brace stand as they are.
 func paragraphs(text string) string {
 	var b strings.Builder
 	fixed := false
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
-		if now := strings.HasPrefix(line, " "); line != "" && now != fixed {
+		if now := strings.HasPrefix(line, " ") || strings.HasPrefix(line, "{"); line != "" && now != fixed {
 			fixed = now
 			b.WriteString(map[bool]string{true: ".nf\n", false: ".fi\n"}[now])
 		}

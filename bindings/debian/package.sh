@@ -33,7 +33,9 @@ take() {
 shlibdeps() {
 	local package=$1
 	shift
-	# What it would warn of is how the runtime's makers have linked it.	(cd work && dpkg-shlibdeps --warnings=1 -Tsubstvars."$package" --ignore-missing-info -l"$folder/libflare1/$libdir/flare-runtime" \
+	mkdir -p "$package/DEBIAN"
+	# What it would warn of is how the makers of the runtime have linked it.
+	(cd work && dpkg-shlibdeps --warnings=1 -Tsubstvars."$package" -l"$folder/libflare1/$libdir/flare-runtime" \
 		-xlibflare1 "${@/#/-e}")
 }
 
@@ -43,10 +45,6 @@ finish() {
 	mkdir -p "$doc" "$package/DEBIAN"
 	cp "$here/copyright" "$doc/"
 	gzip -9n <"$here/changelog" >"$doc/changelog.gz"
-	if [ -e "$here/$package.overrides" ]; then
-		mkdir -p "$package/usr/share/lintian/overrides"
-		cp "$here/$package.overrides" "$package/usr/share/lintian/overrides/$package"
-	fi
 	find "$package" -type d -exec chmod 755 {} +
 	find "$package" -type f ! -path '*/bin/*' -exec chmod 644 {} +
 	(cd "$package" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)

@@ -309,6 +309,20 @@ step() {
 	current=
 }
 
+# step_if PACKAGES FILES TITLE COMMAND..: a step for which Debian's PACKAGES are needed, which are there
+# where FILES (patterns) are. Without them it is left out, or, where nothing may be, fails.
+step_if() {
+	local packages=$1 files=$2 file
+	shift 2
+	for file in $files; do
+		[ -z "$(compgen -G "$file")" ] || continue
+		[ "${FLARE_REQUIRE_DATA:-}" != 1 ] || fail "$1: this machine lacks $file: apt install $packages"
+		report+="left out $1: apt install $packages"$'\n'
+		return
+	done
+	step "$@"
+}
+
 summary() {
 	rm -rf "$work"
 	printf '\n%s' "$report"
@@ -324,6 +338,17 @@ check_format() {
 test_capi() {
 	build_library build/test/panic -tags flarepanic # panics on purpose when asked to open "panic:"
 	bash capi/test/run.sh "$root/build/lib" "$root/build/test/panic"
+}
+
+test_install() {
+	install_files build/test/prefix lib "$beside" "$found_beside" "$(date +%F)"
+	FLARE_ONNXRUNTIME='' sh examples/cpp/test.sh build/test/prefix
+	sh bindings/cpp/fetch_test.sh build/test/prefix
+}
+
+test_deb() {
+	deb
+	bash bindings/debian/test.sh build/deb
 }
 
 test_python() {
@@ -353,8 +378,14 @@ run_tests() {
 	step "Go, and the command line end to end" go test -timeout 30m ./...
 	step "C" test_capi
 	step "C++" bash examples/cpp/test.sh "$root/build"
+	step "an installed prefix, and CMake's FetchContent" test_install
 	step "Python" test_python
 	step "data-parallel training" build/test/venv/bin/python examples/data_parallel/test.py
+	if [ -e "$model" ]; then
+		step_if libinsighttoolkit5-dev '/usr/include/ITK-5*' "ITK" build/test/venv/bin/python examples/itk/test.py "$model"
+		step_if "libvtk9-dev xvfb xauth libgl1-mesa-dri" '/usr/include/vtk-9* /usr/bin/xvfb-run' "VTK" build/test/venv/bin/python examples/vtk/test.py "$model"
+	fi
+	step_if "dpkg-dev lintian" /usr/bin/lintian "Debian packages" test_deb
 	if [ -e "$root/examples/demo/flare13_phantom.onnx" ]; then
 		step "fine-tuning" build/test/venv/bin/python examples/finetune/test.py examples/demo/flare13_phantom.onnx
 	fi

@@ -1,11 +1,11 @@
 #!/bin/sh
-# usage: fetch_test.sh BUILD
+# usage: fetch_test.sh PREFIX     after ./build.sh
 # Two CMake projects that get libflare by FetchContent: one from an archive of the sources, which it
-# builds, and one that takes an installed libflare instead. BUILD holds the ONNX Runtime that was
-# fetched already, and the installed libflare.
+# builds (with the ONNX Runtime that build/ holds already), and one that takes the libflare installed in
+# PREFIX instead.
 set -eu
 
-build=$(cd "$1" && pwd)
+prefix=$(cd "$1" && pwd)
 root=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -44,8 +44,7 @@ END
     fi
 }
 
-(cd "$root" && tar -cf "$work/flare.tar" build.sh go.mod go.sum capi segment include bindings examples/flare \
-    -C "$build/.." "$(basename "$build")/lib/flare-runtime")
+(cd "$root" && tar -cf "$work/flare.tar" build.sh go.mod go.sum capi segment include bindings examples/flare build/lib/flare-runtime)
 project consumer "URL $work/flare.tar SOURCE_SUBDIR bindings/cpp"
 [ -e "$work/consumer/build/_deps/flare-src/build/lib/libflare.so.1" ] || { echo "FAIL libflare was not built" >&2; exit 1; }
 if cmake --build "$work/consumer/build" | grep -q "Building libflare"; then
@@ -57,7 +56,7 @@ rm -r "$work/consumer" "$work/flare.tar"
 
 have=$(cmake --version | sed -n 's/^cmake version //p')
 if [ "$(printf '%s\n' "$have" 3.24 | sort -V | head -n 1)" = 3.24 ]; then
-    project consumer "URL $work/none.tar SOURCE_SUBDIR bindings/cpp FIND_PACKAGE_ARGS" -DCMAKE_PREFIX_PATH="$build"
+    project consumer "URL $work/none.tar SOURCE_SUBDIR bindings/cpp FIND_PACKAGE_ARGS" -DCMAKE_PREFIX_PATH="$prefix"
     echo "ok   FetchContent takes the installed libflare"
 else
     echo "left out: FetchContent taking an installed libflare (CMake $have, 3.24 has that)"

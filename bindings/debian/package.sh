@@ -74,8 +74,8 @@ finish libflare1
 mkdir -p libflare-dev/usr/share/doc/libflare-dev/examples
 for example in c cpp itk vtk; do
 	mkdir "libflare-dev/usr/share/doc/libflare-dev/examples/$example"
-	cp "$root/examples/$example"/*.c* "$root/examples/$example"/CMakeLists.txt \
-		"libflare-dev/usr/share/doc/libflare-dev/examples/$example/" 2>/dev/null || true # C has no CMakeLists.txt
+	find "$root/examples/$example" -maxdepth 1 \( -name '*.c' -o -name '*.cpp' -o -name CMakeLists.txt \) \
+		-exec cp -t "libflare-dev/usr/share/doc/libflare-dev/examples/$example" {} +
 done
 finish libflare-dev
 

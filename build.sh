@@ -252,14 +252,19 @@ install_prefix() {
 	install_files "$(absolute "$1")" lib "$beside" "$found_beside" "$(date +%F)"
 }
 
-# deb: Debian packages in build/deb, from what install_files gives.
+# deb: Debian packages in build/deb.
 deb() {
-	local date
 	[ $# -eq 0 ] || fail "deb takes nothing"
 	command -v dpkg-gencontrol >/dev/null || fail "this machine lacks Debian's tools: apt install dpkg-dev"
 	build
-	rm -rf build/deb
+	make_debs
+}
+
+# make_debs: the packages, of what was built.
+make_debs() {
+	local date
 	date=$(date -d "$(dpkg-parsechangelog -l bindings/debian/changelog -S Date)" +%F)
+	rm -rf build/deb
 	install_files build/deb/all/usr "lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)" /usr '' "$date"
 	bash bindings/debian/package.sh build/deb "$version"
 }
@@ -342,12 +347,12 @@ test_capi() {
 
 test_install() {
 	install_files build/test/prefix lib "$beside" "$found_beside" "$(date +%F)"
-	FLARE_ONNXRUNTIME='' sh examples/cpp/test.sh build/test/prefix
+	FLARE_ONNXRUNTIME='' FLARE_TEST_MODEL='' sh examples/cpp/test.sh build/test/prefix
 	sh bindings/cpp/fetch_test.sh build/test/prefix
 }
 
 test_deb() {
-	deb
+	make_debs
 	bash bindings/debian/test.sh build/deb
 }
 

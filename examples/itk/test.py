@@ -65,6 +65,7 @@ def same_as_command_line(what: str, source: pathlib.Path, image: pathlib.Path, o
 def test_images() -> None:
     quietly(flare, "phantom", work, "--seed", "3")
     phantom = sitk.ReadImage(work / "imagesTr" / "phantom_0000_0000.nii.gz")
+    phantom = phantom[10:100, 10:90, 20:90]  # one tile
     for key in phantom.GetMetaDataKeys():
         phantom.EraseMetaData(key)  # NIfTI's own, which MetaImage does not hold
     c, s = np.cos(0.4), np.sin(0.4)
@@ -171,7 +172,7 @@ def present(path: pathlib.Path) -> bool:
     return path.exists()
 
 
-quietly("cmake", "-S", root / "examples" / "itk", "-B", build, f"-DCMAKE_PREFIX_PATH={root / 'build'}", "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror")
+quietly("cmake", "-S", root / "examples" / "itk", "-B", build, f"-DCMAKE_PREFIX_PATH={root / 'build'}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror")
 quietly("cmake", "--build", build, "--parallel", "2")
 print("ok   builds")
 with tempfile.TemporaryDirectory() as folder:

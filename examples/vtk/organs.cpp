@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <flare.hpp>
 #include <iostream>
-#include <json/json.h>
 #include <sstream>
 #include <stdexcept>
 #include <vtkActor.h>
@@ -39,6 +38,7 @@
 #include <vtkTransformPolyDataFilter.h>
 #include <vtkWindowToImageFilter.h>
 #include <vtkWindowedSincPolyDataFilter.h>
+#include <vtk_jsoncpp.h>
 
 using Color = std::array<double, 3>;
 

@@ -321,7 +321,10 @@ step_if() {
 	shift 2
 	for file in $files; do
 		[ -z "$(compgen -G "$file")" ] || continue
-		[ "${FLARE_REQUIRE_DATA:-}" != 1 ] || fail "$1: this machine lacks $file: apt install $packages"
+		if [ "${FLARE_REQUIRE_DATA:-}" = 1 ]; then
+			current=$1
+			fail "$1: this machine lacks $file: apt install $packages"
+		fi
 		report+="left out $1: apt install $packages"$'\n'
 		return
 	done

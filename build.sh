@@ -6,6 +6,7 @@ from=$PWD # where the caller's relative paths start
 cd "$(dirname "${BASH_SOURCE[0]}")"
 root=$PWD
 python=${PYTHON:-python3}
+version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' segment/segment.go)
 work=build/.work.$$ # things half made; of this run alone, as two may run at once
 trap 'rm -rf "$work"' EXIT
 
@@ -17,6 +18,8 @@ usage() {
 		        [--intel-gpu]  with an ONNX Runtime for NVIDIA GPUs (4 GB while it is fetched), with
 		                       OpenVINO's part for Intel GPUs
 		  demo [CT MODEL]      segments a synthetic CT, or yours, and shows what came out
+		  install PREFIX       library, headers, CMake and pkg-config files, command line, manual page, completion
+		  deb                  the same as Debian packages, in build/deb
 		  test                 builds, then runs every test
 		  bench [--help | ..]  seconds by phase, peak memory, nnU-Net beside it; limits
 		  clean                removes build/
@@ -161,7 +164,7 @@ go_build() { go build -trimpath -buildvcs=false "$@"; }
 build_program() {
 	say program "build/bin/$1"
 	mkdir -p build/bin "$work"
-	go_build -ldflags '-s -w -buildid=' -o "$work/$1" "$2"
+	go_build -buildmode=pie -ldflags '-s -w -buildid=' -o "$work/$1" "$2"
 	mv "$work/$1" "build/bin/$1" # not written over: it may be running
 }
 
@@ -182,16 +185,18 @@ build_library() {
 }
 
 # What C and C++ programs need to find the library: headers, CMake and pkg-config files.
+# build_packages ROOT LIBDIR PREFIX RPATH: under the folder ROOT, for a library in ROOT/LIBDIR. PREFIX is
+# ROOT as pkg-config shall see it, RPATH what it shall tell the linker.
 build_packages() {
-	local version file
-	version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' segment/segment.go)
-	say packages "build/include build/lib/cmake build/lib/pkgconfig ($version)"
-	mkdir -p build/include build/lib/cmake/flare build/lib/pkgconfig
-	cp include/flare.h bindings/cpp/flare.hpp bindings/cpp/flare_trainer.hpp bindings/cpp/flare_student.hpp build/include/
+	local to=$1/$2 file
+	say packages "$1/include $to/cmake $to/pkgconfig ($version)"
+	mkdir -p "$1/include" "$to/cmake/flare" "$to/pkgconfig"
+	cp include/flare.h bindings/cpp/*.hpp "$1/include/"
 	for file in flareConfig.cmake flareConfigVersion.cmake; do
-		sed "s/@VERSION@/$version/g" bindings/cpp/$file.in >build/lib/cmake/flare/$file
+		sed "s|@VERSION@|$version|g; s|@LIBDIR@|$2|g" bindings/cpp/$file.in >"$to/cmake/flare/$file"
 	done
-	sed "s/@VERSION@/$version/g" bindings/cpp/libflare.pc.in >build/lib/pkgconfig/libflare.pc
+	sed "s|@VERSION@|$version|g; s|@LIBDIR@|$2|g; s|@PREFIX@|$3|g; s|@RPATH@|$4|g" bindings/cpp/libflare.pc.in \
+		>"$to/pkgconfig/libflare.pc"
 }
 
 # build [--cuda] [--intel-gpu]
@@ -212,7 +217,56 @@ build() {
 	[ -z "$cuda" ] || fetch_cuda
 	build_program flare ./examples/flare
 	build_library build/lib
-	build_packages
+	build_packages build lib "$beside" "$found_beside"
+}
+
+# ----------------------------------------------------------------- installing ---
+
+# What pkg-config tells of a prefix that may be moved: where its file is, and that programs
+# find the library where it was when they were linked.
+beside='${pcfiledir}/../..' found_beside='-Wl,-rpath,${libdir} '
+
+# install_files ROOT LIBDIR PREFIX RPATH DATE: what was built, under the folder ROOT (see build_packages),
+# with a manual page of that date.
+install_files() {
+	local to=$1/$2 shell
+	mkdir -p "$to" "$1/bin" "$1/share/man/man1"
+	rm -rf "$to"/flare-runtime*
+	cp -r build/lib/flare-runtime* "$to/"
+	rm "$to"/flare-runtime*/.fetched
+	rm -f "$to/$lib" "$1/bin/flare" # not written over: they may be in use
+	cp build/lib/"$lib" "$to/$lib"
+	ln -sfn "$lib" "$to/$link"
+	cp build/bin/flare "$1/bin/flare"
+	build_packages "$1" "$2" "$3" "$4"
+	build/bin/flare manual "$5" >"$1/share/man/man1/flare.1"
+	for shell in bash:bash-completion/completions/flare zsh:zsh/vendor-completions/_flare fish:fish/vendor_completions.d/flare.fish; do
+		mkdir -p "$(dirname "$1/share/${shell#*:}")"
+		build/bin/flare completion "${shell%%:*}" >"$1/share/${shell#*:}"
+	done
+}
+
+install_prefix() {
+	[ $# -eq 1 ] || fail "install takes the prefix, such as /usr/local"
+	build
+	install_files "$(absolute "$1")" lib "$beside" "$found_beside" "$(date +%F)"
+}
+
+# deb: Debian packages in build/deb.
+deb() {
+	[ $# -eq 0 ] || fail "deb takes nothing"
+	command -v dpkg-gencontrol >/dev/null || fail "this machine lacks Debian's tools: apt install dpkg-dev"
+	build
+	make_debs
+}
+
+# make_debs: the packages, of what was built.
+make_debs() {
+	local date
+	date=$(date -d "$(dpkg-parsechangelog -l bindings/debian/changelog -S Date)" +%F)
+	rm -rf build/deb
+	install_files build/deb/all/usr "lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)" /usr '' "$date"
+	bash bindings/debian/package.sh build/deb "$version"
 }
 
 # -------------------------------------------------------------------- showing ---
@@ -260,6 +314,23 @@ step() {
 	current=
 }
 
+# step_if PACKAGES FILES TITLE COMMAND..: a step for which Debian's PACKAGES are needed, which are there
+# where FILES (patterns) are. Without them it is left out, or, where nothing may be, fails.
+step_if() {
+	local packages=$1 files=$2 file
+	shift 2
+	for file in $files; do
+		[ -z "$(compgen -G "$file")" ] || continue
+		if [ "${FLARE_REQUIRE_DATA:-}" = 1 ]; then
+			current=$1
+			fail "$1: this machine lacks $file: apt install $packages"
+		fi
+		report+="left out $1: apt install $packages"$'\n'
+		return
+	done
+	step "$@"
+}
+
 summary() {
 	rm -rf "$work"
 	printf '\n%s' "$report"
@@ -275,6 +346,17 @@ check_format() {
 test_capi() {
 	build_library build/test/panic -tags flarepanic # panics on purpose when asked to open "panic:"
 	bash capi/test/run.sh "$root/build/lib" "$root/build/test/panic"
+}
+
+test_install() {
+	install_files build/test/prefix lib "$beside" "$found_beside" "$(date +%F)"
+	FLARE_ONNXRUNTIME='' FLARE_TEST_MODEL='' sh examples/cpp/test.sh build/test/prefix
+	sh bindings/cpp/fetch_test.sh build/test/prefix
+}
+
+test_deb() {
+	make_debs
+	bash bindings/debian/test.sh build/deb
 }
 
 test_python() {
@@ -319,9 +401,15 @@ run_tests() {
 	step "Go, and the command line end to end" go test -timeout 30m ./...
 	step "C" test_capi
 	step "C++" bash examples/cpp/test.sh "$root/build"
+	step "an installed prefix, and CMake's FetchContent" test_install
 	step "Python" test_python
 	step "3D Slicer extension" test_slicer
 	step "data-parallel training" build/test/venv/bin/python examples/data_parallel/test.py
+	if [ -e "$model" ]; then
+		step_if libinsighttoolkit5-dev '/usr/include/ITK-5*' "ITK" build/test/venv/bin/python examples/itk/test.py "$model"
+		step_if "libvtk9-dev xvfb xauth libgl1-mesa-dri" '/usr/include/vtk-9* /usr/bin/xvfb-run' "VTK" build/test/venv/bin/python examples/vtk/test.py "$model"
+	fi
+	step_if "dpkg-dev lintian" /usr/bin/lintian "Debian packages" test_deb
 	if [ -e "$root/examples/demo/flare13_phantom.onnx" ]; then
 		step "fine-tuning" build/test/venv/bin/python examples/finetune/test.py examples/demo/flare13_phantom.onnx
 	fi
@@ -334,6 +422,8 @@ case ${1:-} in
 esac
 case $command in
 build) build "$@" ;;
+install) install_prefix "$@" ;;
+deb) deb "$@" ;;
 demo) demo "$@" ;;
 test) run_tests ;;
 bench) bench "$@" ;;

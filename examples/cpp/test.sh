@@ -1,12 +1,13 @@
 #!/bin/sh
 # usage: test.sh PREFIX
-# Builds and runs the C and C++ examples against an installed libflare (PREFIX/include, lib),
-# as its users do: by CMake's find_package, and by pkg-config.
+# Builds and runs the C and C++ examples against an installed libflare (PREFIX/include, and lib or
+# a folder in it), as its users do: by CMake's find_package, and by pkg-config.
 #   FLARE_TEST_MODEL  a bundle or results folder: the examples also segment with it
 #   CC, CXX           the compilers; default cc, c++
 set -eu
 
 prefix=$(cd "$1" && pwd)
+libdir=$(dirname "$(find "$prefix/lib" -name libflare.so | head -n 1)")
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -41,8 +42,8 @@ try "cmake configures" cmake -S "$here" -B "$work/build" -DCMAKE_PREFIX_PATH="$p
 try "cmake builds" cmake --build "$work/build"
 use "example by cmake" "$work/build/segment"
 
-export PKG_CONFIG_PATH="$prefix/lib/pkgconfig"
-export LD_LIBRARY_PATH="$prefix/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export PKG_CONFIG_PATH="$libdir/pkgconfig"
+export LD_LIBRARY_PATH="$libdir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 flags=$(pkg-config --cflags --libs libflare)
 try "C++ example compiles by pkg-config" ${CXX:-c++} -std=c++17 -Wall -Wextra -Werror "$here/segment.cpp" -o "$work/segment_cpp" $flags
 use "C++ example by pkg-config" "$work/segment_cpp"

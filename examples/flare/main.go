@@ -19,9 +19,9 @@ import (
 // count from here.
 var started = time.Now()
 
-const description = `Segments medical images with nnU-Net models. Research software, not a medical device.
+const purpose = `Segments medical images with nnU-Net models. Research software, not a medical device.`
 
-Exit codes: 0 success, 2 wrong usage, 4 file not found, 5 reading or writing failed, 6 malformed file, 7 not supported, 8 model and image do not fit, 9 out of memory, 10 no such device, 11 ONNX Runtime missing or failing, 12 cancelled, 1 anything else.`
+const exitCodes = `0 success, 2 wrong usage, 4 file not found, 5 reading or writing failed, 6 malformed file, 7 not supported, 8 model and image do not fit, 9 out of memory, 10 no such device, 11 ONNX Runtime missing or failing, 12 cancelled, 1 anything else.`
 
 type commands struct {
 	Verbose bool             `short:"v" help:"Log to standard error."`
@@ -40,6 +40,10 @@ type commands struct {
 	Efficiency  efficiencyCommand  `cmd:"" help:"Run a command and measure time, CPU, RAM and GPU memory by the rules of the FLARE challenges."`
 	Devices     devicesCommand     `cmd:"" help:"List the devices that networks can run on."`
 	Phantom     phantomCommand     `cmd:"" help:"Make synthetic abdominal CTs with their labels."`
+
+	// For packages, which carry what these write.
+	Manual     manualCommand     `cmd:"" hidden:"" help:"Write the manual page."`
+	Completion completionCommand `cmd:"" hidden:"" help:"Write the completion of commands and flags for a shell."`
 }
 
 func main() {
@@ -49,7 +53,7 @@ func main() {
 // run returns the exit code.
 func run(args []string) int {
 	var c commands
-	parser := kong.Must(&c, kong.Name("flare"), kong.Description(description),
+	parser := kong.Must(&c, kong.Name("flare"), kong.Description(purpose+"\n\nExit codes: "+exitCodes),
 		kong.Vars{"version": "flare " + segment.Version},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	command, err := parser.Parse(args)

@@ -89,13 +89,17 @@ type dataOrgan struct {
 }
 
 // Write writes the page: 1.2 MB, and the image (reduced to at most 12 million voxels of 256 values)
-// and labels, packed. Errors are those of w, and Cancelled.
+// and labels, packed. Errors are those of w, Memory and Cancelled.
 func (p *Page) Write(ctx context.Context, w io.Writer, threads int) error {
 	var names []Label
 	for _, o := range p.Organs {
 		names = append(names, Label{o.Label, o.Name})
 	}
-	r := reduce(p.Image, p.Labels, names, p.CT, maxVoxels, threads)
+	r, err := reduce(p.Image, p.Labels, names, p.CT, maxVoxels, threads)
+	if err != nil {
+		return err
+	}
+	defer r.free()
 	if ctx.Err() != nil {
 		return fault.New(fault.Cancelled, "cancelled: %w", context.Cause(ctx))
 	}

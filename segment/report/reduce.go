@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/component"
 	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/volume"
@@ -21,14 +22,19 @@ type reduced struct {
 
 	values [256]float64 // that the codes stand for, ascending
 	lo, hi float64      // what is shown black and white at first
-	image  []uint8      // codes; z y x
-	organs []uint16     // 1 + the organ's place in the list; 0: none
+	image  []uint8      // codes; z y x; C memory
+	organs []uint16     // 1 + the organ's place in the list; 0: none; C memory
+}
+
+func (r *reduced) free() {
+	cmem.Free(r.image)
+	cmem.Free(r.organs)
 }
 
 // reduce makes blocks of voxels, of the finest axis first, until there are no more than
 // most. A block of the image, its first channel, is the mean; of the labels the organ that
-// has most of it, if organs have half of it.
-func reduce(image, labels *volume.Volume, names []Label, ct bool, most, threads int) *reduced {
+// has most of it, if organs have half of it. The caller calls free. Errors: Memory.
+func reduce(image, labels *volume.Volume, names []Label, ct bool, most, threads int) (*reduced, error) {
 	r := &reduced{geometry: image.Geometry, factor: [3]int{1, 1, 1}}
 	g := &r.geometry
 	for g.Voxels() > most {
@@ -52,7 +58,14 @@ func reduce(image, labels *volume.Volume, names []Label, ct bool, most, threads 
 	if !ct {
 		code = r.scale(voxels, image.Voxels())
 	}
-	r.image, r.organs = make([]uint8, g.Voxels()), make([]uint16, g.Voxels())
+	var err error
+	if r.image, err = cmem.Alloc[uint8](g.Voxels()); err != nil {
+		return nil, err
+	}
+	if r.organs, err = cmem.AllocZero[uint16](g.Voxels()); err != nil {
+		r.free()
+		return nil, err
+	}
 	organ := make([]uint16, 1<<16)
 	for i, l := range names {
 		organ[l.Value] = uint16(i + 1)
@@ -78,7 +91,7 @@ func reduce(image, labels *volume.Volume, names []Label, ct bool, most, threads 
 	} else {
 		vote(r, labels, volume.As[uint16](labels), organ, threads)
 	}
-	return r
+	return r, nil
 }
 
 // rows returns where the rows of a row of blocks begin.
@@ -209,7 +222,8 @@ func (r *reduced) coder(step float64) func(float32) uint8 {
 		}
 		table[i] = uint8(c)
 	}
+	less, scale := float32(lo), float32(1/step)
 	return func(v float32) uint8 {
-		return table[int(min(max((float64(v)-lo)/step+0.5, 0), 4095))]
+		return table[int(min(max((v-less)*scale+0.5, 0), 4095))&4095]
 	}
 }

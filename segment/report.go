@@ -64,7 +64,7 @@ func (c *call) writeReport(w io.Writer, in, out string, image *imageio.Image, la
 		{"device", fmt.Sprintf("%s, %s, %d threads", stats.Device, stats.Precision, stats.Threads)}, {"mode", stats.Mode},
 		{"tiles", fmt.Sprintf("%d, %d left out", stats.Tiles, stats.Skipped)}, {"mirroring", yes(c.options.Mirror)},
 		{"post-processing", yes(c.options.Postprocess)}, {"peak memory", fmt.Sprintf("%.2f GB", float64(stats.PeakMemory)/1e9)},
-		{"opening", fmt.Sprintf("%.2f s, before the call", stats.Seconds.Open)}, {"labels", out},
+		{"opening", fmt.Sprintf("%.2f s, before the call", stats.Seconds.Open)}, {"labels", filepath.Base(out)},
 	}
 	p.Tables = append([]report.Table{call, imageTable(in, image)}, c.model.tables()...)
 	return p.Write(c.ctx, w, c.threads)
@@ -87,7 +87,7 @@ func (m *Model) ct() bool {
 func imageTable(in string, image *imageio.Image) report.Table {
 	g := &image.Geometry
 	t := report.Table{Title: "Image", Rows: [][2]string{
-		{"file", in}, {"voxels", fmt.Sprintf("%d × %d × %d, %s", g.Size[0], g.Size[1], g.Size[2], image.DType)},
+		{"file", filepath.Base(in)}, {"voxels", fmt.Sprintf("%d × %d × %d, %s", g.Size[0], g.Size[1], g.Size[2], image.DType)},
 		{"spacing", fmt.Sprintf("%.4g × %.4g × %.4g mm", g.Spacing[0], g.Spacing[1], g.Spacing[2])},
 		{"extent", fmt.Sprintf("%.4g × %.4g × %.4g mm", g.Spacing[0]*float64(g.Size[0]), g.Spacing[1]*float64(g.Size[1]), g.Spacing[2]*float64(g.Size[2]))},
 		{"orientation", g.Orientation() + " (LPS system)"}, {"origin", fmt.Sprintf("%.4g, %.4g, %.4g mm", g.Origin[0], g.Origin[1], g.Origin[2])},
@@ -105,7 +105,7 @@ func imageTable(in string, image *imageio.Image) report.Table {
 // tables are the model's cards: one, or one of each of a list.
 func (m *Model) tables() (all []report.Table) {
 	if m.list != nil {
-		all = append(all, report.Table{Title: "Models", Rows: [][2]string{{"list", m.path}, {"combined as", m.list.Combine}}})
+		all = append(all, report.Table{Title: "Models", Rows: [][2]string{{"list", filepath.Base(m.path)}, {"combined as", m.list.Combine}}})
 	}
 	for _, p := range m.parts {
 		d := p.describe()
@@ -117,7 +117,7 @@ func (m *Model) tables() (all []report.Table) {
 		}
 		join := func(v any) string { return strings.Join(strings.Fields(strings.Trim(fmt.Sprint(v), "[]")), " × ") }
 		add("name", d.Task)
-		add("file", d.Path)
+		add("file", filepath.Base(d.Path))
 		for _, key := range []string{"description", "reference", "licence", "license", "release"} {
 			add(key, p.said(key))
 		}

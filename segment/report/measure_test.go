@@ -153,7 +153,7 @@ func TestMeasureParts(t *testing.T) {
 	for _, x := range []int{0, 1, 2, 5, 6, 9} { // parts of 3, 2 and 1 voxels
 		v[x] = 2
 	}
-	v[40+7] = 2 // touches the second by a corner... of the next slice: (7, 0, 1)
+	v[40+7] = 2 // (7, 0, 1) touches (6, 0, 0) by an edge
 	got, err := Measure(wrap(t, g, 1, volume.Uint8, make([]uint8, len(v))), wrap(t, g, 1, volume.Uint8, v), []Label{{2, "a"}}, 2)
 	require.NoError(t, err)
 	assert.Equal(t, 3, got[0].Components)

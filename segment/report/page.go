@@ -244,9 +244,9 @@ func (p *Page) focus() [3]int {
 func affine(g *volume.Geometry) (m [3][4]float64) {
 	for row, sign := range []float64{-1, -1, 1} {
 		for i := range 3 {
-			m[row][i] = sign * g.Direction[3*row+i] * g.Spacing[i]
+			m[row][i] = sign*g.Direction[3*row+i]*g.Spacing[i] + 0 // + 0: no -0
 		}
-		m[row][3] = sign * g.Origin[row]
+		m[row][3] = sign*g.Origin[row] + 0
 	}
 	return m
 }

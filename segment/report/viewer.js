@@ -1,5 +1,5 @@
 // The view of a report: unpacks niivue, image and organs from the page, and ties the
-// controls to them. <html data-viewer> tells how it went: "drawn", or "failed".
+// controls to them. <html data-viewer> tells how it went: "opening", then "drawn" or "failed".
 'use strict'
 ;(async () => {
 	const page = document.documentElement
@@ -69,10 +69,11 @@
 		script.textContent = new TextDecoder().decode(await unpack('niivue', 'gzip'))
 		document.head.append(script)
 		const { Niivue, NVImage } = niivue
-		page.dataset.viewer = 'drawn' // shows the canvas, which has no size before
+		page.dataset.viewer = 'opening' // shows the canvas, which has no size before
 		const nv = new Niivue({
 			backColor: [0, 0, 0, 1],
 			crosshairColor: [0.35, 0.75, 1, 0.8],
+			crosshairWidthUnit: 'mm',
 			fontColor: [0.7, 0.75, 0.8, 1],
 			isRadiologicalConvention: true,
 			sagittalNoseLeft: true,
@@ -154,6 +155,7 @@
 			show()
 		}
 		jump(report.focus)
+		page.dataset.viewer = 'drawn'
 	} catch (error) {
 		page.dataset.viewer = 'failed'
 		element('failed').textContent = `The view needs a newer browser, or WebGL 2: ${error.message}`

@@ -2,7 +2,7 @@
 # Puts niivue, which draws the pages of package report, beside this script: as it is
 # published (npm, by version and hash; needs node's npm), packed with gzip, with its licence
 # and those of the packages inside it. Run it to take another version; the hashes below and
-# in niivue_test.go are then those of the new files.
+# in page_test.go are then those of the new files.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

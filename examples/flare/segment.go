@@ -159,10 +159,14 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 	}
 	from := map[string]string{}
 	for _, in := range inputs {
-		name, out := filepath.Base(in), c.Out
+		name, out, page := filepath.Base(in), c.Out, c.Report
 		name = name[:len(name)-len(imageio.Ending(in))]
+		plain := strings.TrimSuffix(name, "_0000") // nnU-Net's first channel
+		if page != "" && (folder || isFolder(page)) {
+			page = filepath.Join(page, plain+".html")
+		}
 		if into {
-			name = strings.TrimSuffix(name, "_0000") // nnU-Net's first channel
+			name = plain
 			out = filepath.Join(c.Out, name+imageio.Ending(in))
 		}
 		if other, taken := from[name]; taken {
@@ -173,10 +177,6 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 			return nil, folder, err
 		}
 		from[name] = in
-		page := c.Report
-		if page != "" && (folder || isFolder(page)) {
-			page = filepath.Join(page, strings.TrimSuffix(name, "_0000")+".html")
-		}
 		cases = append(cases, job{name, in, previous, out, page})
 	}
 	if err := c.spare(cases, folder); err != nil {

@@ -172,7 +172,7 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 		if other, taken := from[name]; taken {
 			return nil, folder, segment.Errorf(segment.ErrArgument, "%s and %s are the same case, %s", other, in, name)
 		}
-		previous, err := c.previousOf(strings.TrimSuffix(name, "_0000"), folder)
+		previous, err := c.previousOf(plain, folder)
 		if err != nil {
 			return nil, folder, err
 		}

@@ -298,8 +298,8 @@ FLARE_API flare_status flare_cancel(flare_model *model);
  * of the image that fast mode took for the patient; notes say in words what mode, box,
  * region of interest and memory bound led to.
  * organs are the labels that were looked for, at full resolution: mean and sd (standard deviation)
- * of the image's values for each channel; box half-open and centre (the organ's voxel
- * nearest to its centre of mass) in voxels; border the sides of the image that it reaches (right,
+ * of the image's values for each channel; box half-open and centre (the voxel of its largest part
+ * nearest to that part's centre of mass) in voxels; border the sides of the image that it reaches (right,
  * left, anterior, posterior, inferior, superior); components that do not touch by faces, edges or
  * corners, largest the fraction of voxels in the largest. One that was not found has voxels 0.
  * total is the whole call; open is the time flare_model_open took (not part of total);

@@ -26,7 +26,7 @@ type Organ struct {
 	Mean       []float64 `json:"mean"`       // of the image's values, for each channel
 	SD         []float64 `json:"sd"`         // their standard deviation, of all voxels as the population
 	Box        [6]int    `json:"box"`        // x0, y0, z0, x1, y1, z1: voxels, half-open
-	Centre     [3]int    `json:"centre"`     // x, y, z of the organ's voxel nearest to its centre of mass
+	Centre     [3]int    `json:"centre"`     // x, y, z of the voxel of its largest part that is nearest to that part's centre of mass
 	Border     []string  `json:"border"`     // sides of the image that it reaches: right, left, anterior ...
 	Components int       `json:"components"` // parts that do not touch by faces, edges or corners
 	Largest    float64   `json:"largest"`    // fraction of the voxels that is in the largest part
@@ -35,10 +35,11 @@ type Organ struct {
 // slice is what one slice of the image adds to an organ.
 type slice struct {
 	voxels     int
-	sum        [3]float64 // of coordinates
 	box        [6]int
-	deviations []float64 // for each channel: sum and sum of squares of values less the organ's first
-	centre     [3]int    // nearest to the centre of mass, and its squared distance in mm
+	largest    int        // voxels of its largest part
+	sum        [3]float64 // of their coordinates
+	deviations []float64  // for each channel: sum and sum of squares of values less the organ's first
+	centre     [3]int     // of them the nearest to their centre of mass, and its squared distance in mm
 	distance   float64
 }
 
@@ -79,19 +80,22 @@ func Measure(image, labels *volume.Volume, names []Label, threads int) ([]Organ,
 			}
 		}
 	}
+	for i := range sizes { // of each run's part
+		sizes[i] = sizes[runs.Root(int32(i))]
+	}
 	voxels := valuesOf(image)
 	slices := make([][]slice, nz)
-	each := func(z int, body func(s *slice, o, y, from, to int)) {
+	each := func(z int, body func(s *slice, o, y, from, to int, largest bool)) {
 		for y := range ny {
 			for i := runs.First[z*ny+y]; i < runs.First[z*ny+y+1]; i++ {
 				o := int(runs.Class[i] - 1)
-				body(&slices[z][o], o, y, int(runs.From[i]), int(runs.To[i]))
+				body(&slices[z][o], o, y, int(runs.From[i]), int(runs.To[i]), sizes[i] == largest[o])
 			}
 		}
 	}
 	_ = parallel.For(nz, threads, func(_, z int) error {
 		slices[z] = make([]slice, len(names))
-		each(z, func(s *slice, o, y, from, to int) {
+		each(z, func(s *slice, o, y, from, to int, largest bool) {
 			box := [6]int{from, y, z, to, y + 1, z + 1}
 			if s.voxels == 0 {
 				s.box, s.deviations, s.distance = box, make([]float64, 2*image.Channels), math.Inf(1)
@@ -99,9 +103,12 @@ func Measure(image, labels *volume.Volume, names []Label, threads int) ([]Organ,
 			s.box = union(s.box, box)
 			n := to - from
 			s.voxels += n
-			s.sum[0] += float64(n) * float64(from+to-1) / 2
-			s.sum[1] += float64(n) * float64(y)
-			s.sum[2] += float64(n) * float64(z)
+			if largest {
+				s.largest += n
+				s.sum[0] += float64(n) * float64(from+to-1) / 2
+				s.sum[1] += float64(n) * float64(y)
+				s.sum[2] += float64(n) * float64(z)
+			}
 			for c := range image.Channels {
 				shift := c * nx * ny * nz
 				sum, squares := voxels.sums(shift+(z*ny+y)*nx+from, n, voxels.at(shift+first[o]))
@@ -125,6 +132,7 @@ func Measure(image, labels *volume.Volume, names []Label, threads int) ([]Organ,
 			}
 			total.box = union(total.box, s.box)
 			total.voxels += s.voxels
+			total.largest += s.largest
 			for i := range s.sum {
 				total.sum[i] += s.sum[i]
 			}
@@ -134,8 +142,11 @@ func Measure(image, labels *volume.Volume, names []Label, threads int) ([]Organ,
 		}
 	}
 	_ = parallel.For(nz, threads, func(_, z int) error {
-		each(z, func(s *slice, o, y, from, to int) {
-			t, n := &totals[o], float64(totals[o].voxels)
+		each(z, func(s *slice, o, y, from, to int, largest bool) {
+			if !largest {
+				return
+			}
+			t, n := &totals[o], float64(totals[o].largest)
 			x := min(max(int(math.Round(t.sum[0]/n)), from), to-1)
 			d := 0.0
 			for i, at := range [3]int{x, y, z} {

@@ -122,8 +122,8 @@ func (p *Page) Write(ctx context.Context, w io.Writer, threads int) error {
 		}
 		d.Organs = append(d.Organs, in)
 		rows = append(rows, p.row(i+1, o))
-		for _, remark := range o.Remarks() {
-			warnings = append(warnings, o.Name+": "+remark)
+		if remarks := o.Remarks(); len(remarks) > 0 {
+			warnings = append(warnings, o.Name+": "+strings.Join(remarks, "; "))
 		}
 	}
 	var head bytes.Buffer

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/libflare/libflare/segment/internal/testenv"
+	"github.com/libflare/libflare/segment/volume"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -93,10 +94,12 @@ func TestInBrowser(t *testing.T) {
 		Errors []string
 		Title  string
 	}
-	for name, depth := range map[string]int{"CT": 20, "2-D, not CT": 1} {
+	sagittal := grid(60, 50, 1)
+	sagittal.Direction = [9]float64{0, 0, 1, 1, 0, 0, 0, -1, 0}
+	for name, g := range map[string]volume.Geometry{"CT": grid(60, 50, 20), "2-D, not CT": grid(60, 50, 1), "2-D, sagittal": sagittal} {
 		t.Run(name, func(t *testing.T) {
-			image, labels := cube(t, grid(60, 50, depth))
-			ct := depth > 1
+			image, labels := cube(t, g)
+			ct := g.Size[2] > 1
 			text := page(t, image, labels, bar, ct)
 			document, console := browse(t, strings.Replace(text, "</body>", probe+"</body>", 1))
 			assert.Empty(t, console)
@@ -119,7 +122,7 @@ func TestInBrowser(t *testing.T) {
 			assert.Less(t, colour("hidden"), colour("jump")/2, "the cross-hair alone")
 			assert.Greater(t, grey("hidden"), 1000.0, "the image is there")
 			assert.Equal(t, f.States["jump"], f.States["shown"])
-			if depth > 1 {
+			if ct {
 				assert.Contains(t, f.States["jump"][2], "HU")
 				assert.Greater(t, colour("render"), 1000.0, "organs in 3-D")
 			}

@@ -111,7 +111,8 @@ func (p *Page) Write(ctx context.Context, w io.Writer, threads int) error {
 	d := data{Size: r.geometry.Size, Spacing: r.geometry.Spacing, Affine: affine(&r.geometry), CT: p.CT, Values: r.values[:],
 		Window: [2]float64{r.lo, r.hi}, Wide: len(p.Organs) > 255, Focus: place(&p.Image.Geometry, focus)}
 	d.Organs = []dataOrgan{}
-	rows, warnings := []row{}, []string{}
+	var rows []row
+	var warnings, missing []string
 	for i := range p.Organs {
 		o := &p.Organs[i]
 		c := colour(o.Label)
@@ -122,9 +123,14 @@ func (p *Page) Write(ctx context.Context, w io.Writer, threads int) error {
 		}
 		d.Organs = append(d.Organs, in)
 		rows = append(rows, p.row(i+1, o))
-		if remarks := o.Remarks(); len(remarks) > 0 {
+		if remarks := o.Remarks(); o.Voxels == 0 {
+			missing = append(missing, o.Name)
+		} else if len(remarks) > 0 {
 			warnings = append(warnings, o.Name+": "+strings.Join(remarks, "; "))
 		}
+	}
+	if len(missing) > 0 {
+		warnings = append(warnings, "not found: "+strings.Join(missing, ", "))
 	}
 	var head bytes.Buffer
 	err = pageTemplate.Execute(&head, map[string]any{

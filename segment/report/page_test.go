@@ -130,6 +130,19 @@ func TestPageData(t *testing.T) {
 	}
 }
 
+// TestNothingFound: of a label map that is all background the page shows the middle of the image.
+func TestNothingFound(t *testing.T) {
+	g := grid(40, 30, 20)
+	image, _ := cube(t, g)
+	text := page(t, image, wrap(t, g, 1, volume.Uint8, make([]uint8, g.Voxels())), []Label{{1, "cube"}, {2, "bar"}}, true)
+	assert.Equal(t, 1, strings.Count(text, "not found: cube, bar"))
+	_, after, _ := strings.Cut(text, "const report = ")
+	var d data
+	require.NoError(t, json.NewDecoder(strings.NewReader(after)).Decode(&d))
+	assert.InDeltaSlice(t, []float64{-10 + 20*0.7, 20 + 15*0.8, 30 + 10*2.5}, d.Focus[:], 1e-9)
+	assert.Nil(t, d.Organs[0].Centre)
+}
+
 // TestReduce compares blocks, also those cut by the image's end, with plain means and counts.
 func TestReduce(t *testing.T) {
 	g := grid(37, 30, 9) // 0.7 x 0.8 x 2.5 mm

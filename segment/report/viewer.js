@@ -83,8 +83,12 @@
 			logLevel: 'error',
 		})
 		await nv.attachToCanvas(element('canvas'))
-		const flat = report.size.some((n) => n === 1)
-		const planes = flat ? nv.sliceTypeAxial : nv.sliceTypeMultiplanar
+		const thin = report.size.indexOf(1) // of a 2-D image: the axis across it
+		const across = report.affine.map((row) => Math.abs(row[thin]))
+		const flat = thin >= 0
+		const planes = flat
+			? [nv.sliceTypeSagittal, nv.sliceTypeCoronal, nv.sliceTypeAxial][across.indexOf(Math.max(...across))]
+			: nv.sliceTypeMultiplanar
 		nv.setSliceType(planes)
 
 		const ct = await NVImage.loadFromUrl({

@@ -138,7 +138,7 @@ const wait = setInterval(() => {
 	const root = document.documentElement
 	if (root.dataset.viewer !== 'failed') return
 	clearInterval(wait)
-	root.dataset.probe = [...document.querySelectorAll('.static img')].map((i) => i.complete && i.naturalWidth > 0 && i.offsetWidth > 100)
+	root.dataset.probe = [...document.querySelectorAll('.static img')].map((i) => i.complete && i.naturalWidth > 0 && (i.offsetWidth / i.offsetHeight).toFixed(2))
 		+ ' ' + document.getElementById('canvas').offsetWidth + ' ' + document.getElementById('failed').textContent
 }, 50)
 </script>
@@ -146,5 +146,6 @@ const wait = setInterval(() => {
 	text := strings.Replace(page(t, image, labels, bar, true), "</body>", script+"</body>", 1)
 	document, _ := browse(t, text, "--disable-gpu", "--disable-3d-apis")
 	tag := regexp.MustCompile(`<html[^>]*>`).FindString(document)
-	assert.Contains(t, tag, `data-probe="true,true,true 0 The view needs a newer browser, or WebGL 2`)
+	// 60 x 0.7, 50 x 0.8 and 20 x 2.5 mm: 42/40, 42/50, 40/50.
+	assert.Contains(t, tag, `data-probe="1.05,0.84,0.80 0 The view needs a newer browser, or WebGL 2`)
 }

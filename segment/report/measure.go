@@ -44,8 +44,8 @@ type slice struct {
 }
 
 // Measure measures the organs that names lists, in its order, at the image's full
-// resolution. labels is one channel of uint8 or uint16, of the image's size. One pass over the
-// labels finds the organs' runs along x (about 22 bytes of memory each); of the image only their
+// resolution. labels is one channel of uint8 or uint16, of the image's size. Two passes over the
+// labels find the organs' runs along x (about 22 bytes of memory each); of the image only their
 // voxels are read. Results do not depend on the number of threads. Errors: Memory.
 func Measure(image, labels *volume.Volume, names []Label, threads int) ([]Organ, error) {
 	nx, ny, nz := image.Size[0], image.Size[1], image.Size[2]

@@ -64,7 +64,7 @@ func flareGoOpen(text **C.char, out *C.uint64_t, path *C.char, o *C.flare_open_o
 			return err
 		}
 		d := m.Describe()
-		stats := segment.Stats{Device: d.Device, Precision: d.Precision, Threads: d.Threads, Mode: m.Mode(), Notes: []string{}}
+		stats := segment.Stats{Device: d.Device, Precision: d.Precision, Threads: d.Threads, Mode: m.Mode(), Notes: []string{}, Organs: []segment.Organ{}}
 		stats.Seconds.Open = time.Since(start).Seconds()
 		*out = C.uint64_t(models.add(&openModel{m, stats}))
 		return nil
@@ -100,6 +100,9 @@ func flareGoSegment(text **C.char, labels unsafe.Pointer, labelsDType C.int32_t,
 		}
 		if o.previous_path != nil {
 			return segment.Errorf(segment.ErrArgument, "previous_path is set: flare_segment takes the buffer previous, flare_segment_file a path")
+		}
+		if o.report_path != nil {
+			return segment.Errorf(segment.ErrArgument, "report_path is set: flare_segment_file writes reports, of files")
 		}
 		in, err := wrapImage(image)
 		if err != nil {
@@ -145,6 +148,7 @@ func flareGoSegmentFile(text **C.char, model C.uint64_t, in, out *C.char, o *C.f
 			return err
 		}
 		options.ProbabilitiesFile, options.PreviousFile = C.GoString(o.probabilities_path), C.GoString(o.previous_path)
+		options.ReportFile = C.GoString(o.report_path)
 		stats, err := c.of.SegmentFile(c.ctx, C.GoString(in), C.GoString(out), options)
 		if err != nil {
 			return err

@@ -247,10 +247,14 @@ typedef struct flare_segment_options {
                                            * (the statistics' notes tell); what would need more
                                            * even so fails before the network runs, with
                                            * FLARE_ERR_MEMORY and the number of bytes needed */
+    const char       *report_path;        /* flare_segment_file: NULL, or an .html file to write: a
+                                           * page that needs no other file and no network, with a
+                                           * view of image and labels, the organs' table (that of
+                                           * the statistics), and what model made them and how */
 } flare_segment_options;
 
 #define FLARE_SEGMENT_OPTIONS_INIT { sizeof(flare_segment_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-                                     0, 0, 0, 0 }
+                                     0, 0, 0, 0, 0 }
 FLARE_API void flare_segment_options_init(flare_segment_options *options, size_t struct_size);
 
 /* Segments a volume in memory. labels is the caller's buffer on the image's grid
@@ -266,8 +270,8 @@ FLARE_API flare_status flare_segment(void *labels, int32_t labels_dtype, size_t 
  * DICOM is FLARE_ERR_UNSUPPORTED; the message says how to convert it. Of an image in several
  * files, one for each channel, in_path is the first, CASE_0000.nii.gz, and CASE_0001.nii.gz and so
  * on are all taken for its channels. Labels are on the input's grid with its header geometry,
- * uint8 (uint16 for labels above 255). Labels and probabilities are written to temporary files
- * and renamed in the end, so that they are both there and whole, or neither is. The voxels of
+ * uint8 (uint16 for labels above 255). Labels, probabilities and report are written to temporary
+ * files and renamed in the end, so that they are all there and whole, or none is. The voxels of
  * NAME.nhdr go to NAME.raw.gz, those of NAME.mhd to NAME.zraw (probabilities: NAME.raw); such a
  * file that is there and not the header's own is not replaced (FLARE_ERR_IO).
  *   An output that is a file of the image, the previous labels, the model or the other output,
@@ -287,13 +291,20 @@ FLARE_API flare_status flare_cancel(flare_model *model);
  *   {"seconds": {"open": s, "read": s, "preprocess": s, "network": s, "export": s,
  *    "write": s, "total": s}, "tiles": n, "tiles_skipped": n, "peak_memory_bytes": n,
  *    "device": "openvino", "precision": "fp32", "threads": n, "mode": "exact", "body": 1,
- *    "notes": []}
+ *    "notes": [], "organs": [{"label": 1, "name": "liver", "voxels": n, "volume_ml": v,
+ *    "mean": [m], "sd": [s], "box": [x0, y0, z0, x1, y1, z1], "centre": [x, y, z],
+ *    "border": ["superior"], "components": n, "largest": 1}, ...]}
  * tiles ran (those on the border of two strips twice), tiles_skipped were left out; precision is fp32, bf16 or fp16; body is the fraction
  * of the image that fast mode took for the patient; notes say in words what mode, box,
  * region of interest and memory bound led to.
+ * organs are the labels that were looked for, at full resolution: mean and sd (standard deviation)
+ * of the image's values for each channel; box half-open and centre (the voxel of its largest part
+ * nearest to that part's centre of mass) in voxels; border the sides of the image that it reaches (right,
+ * left, anterior, posterior, inferior, superior); components that do not touch by faces, edges or
+ * corners, largest the fraction of voxels in the largest. One that was not found has voxels 0.
  * total is the whole call; open is the time flare_model_open took (not part of total);
  * peak_memory_bytes is the peak resident size of the process. Before the first such call
- * all but open, device, precision and threads is 0 (of a list device is "" then). */
+ * all but open, device, precision and threads is 0 or empty (of a list device is "" then). */
 FLARE_API flare_status flare_model_stats(char **out, flare_model *model);
 
 /* ------------------------------------------------------------- evaluating ------- */

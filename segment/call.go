@@ -51,6 +51,7 @@ type call struct {
 	values      []uint16 // of the region of interest, in the network's labels; nil: all
 	body        float64  // fraction of the image
 	notes       []string
+	organs      []Organ
 	from, share float64 // the fraction of the whole at which the running network begins, and its part of it
 }
 
@@ -60,7 +61,7 @@ var errClosed = fault.New(fault.Handle, "the model is closed")
 func (m *Model) begin(ctx context.Context, o Options) (*call, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	unlink := context.AfterFunc(m.closed, cancel)
-	c := &call{model: m, options: o, ctx: ctx, start: time.Now(), current: -1, share: 1, body: 1, notes: []string{}}
+	c := &call{model: m, options: o, ctx: ctx, start: time.Now(), current: -1, share: 1, body: 1, notes: []string{}, organs: []Organ{}}
 	c.release = func() { unlink(); cancel() }
 	select {
 	case m.busy <- struct{}{}:
@@ -166,7 +167,7 @@ func (c *call) stats() Stats {
 			Export: c.seconds[phaseExport], Write: c.seconds[phaseWrite], Total: now.Sub(c.start).Seconds(),
 		},
 		Tiles: c.tiles, Skipped: c.skipped, PeakMemory: peakMemory(), Device: c.device, Precision: c.precision, Threads: c.allowed,
-		Mode: c.model.Mode(), Body: c.body, Notes: c.notes,
+		Mode: c.model.Mode(), Body: c.body, Notes: c.notes, Organs: c.organs,
 	}
 }
 

@@ -24,6 +24,15 @@ func (c *call) checkFiles(in, out string) error {
 			return err
 		}
 	}
+	if page := c.options.ReportFile; page != "" {
+		if !isReport(page) {
+			return fault.New(fault.Argument, "%s: the name of a report ends in .html", page)
+		}
+		if err := imageio.Writable(page); err != nil {
+			return err
+		}
+		outputs = append(outputs, page)
+	}
 	inputs, err := imageio.CaseFiles(in)
 	if err != nil {
 		return err

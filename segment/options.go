@@ -2,6 +2,7 @@ package segment
 
 import (
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/report"
 	"github.com/libflare/libflare/segment/volume"
 )
 
@@ -93,6 +94,10 @@ type Options struct {
 	// ProbabilitiesFile, of SegmentFile, is empty or a NIfTI file to write them to.
 	ProbabilitiesFile string
 
+	// ReportFile, of SegmentFile, is empty or an .html file to write: a page that needs no other,
+	// with a view of image and labels, the organs' table, and what model made them and how.
+	ReportFile string
+
 	// Previous is nil, or, for the second stage of a cascade, the labels of the first
 	// on the image's grid: one channel of any voxel type. PreviousFile, of SegmentFile,
 	// is a file of them.
@@ -143,7 +148,12 @@ type Stats struct {
 	Body       float64 `json:"body"` // fraction of the image that the body mask covers; 1 where none was made
 
 	Notes []string `json:"notes"` // what the mode, box, region of interest or memory bound led to, in words
+
+	Organs []Organ `json:"organs"` // what was found of each label that was looked for, in the model's order
 }
+
+// Organ is what there is of a label in an image.
+type Organ = report.Organ
 
 // Seconds is wall-clock time by phase. Network is the time inside the network;
 // Export is everything from its logits to the label map. On a GPU the network runs beside

@@ -14,6 +14,7 @@ package segment
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/libflare/libflare/segment/engine"
@@ -39,8 +40,9 @@ type Model struct {
 	busy    chan struct{}   // holds one token while a call runs
 	closed  context.Context // done once Close was called
 	close   context.CancelFunc
-	gone    bool            // closed, and nothing runs any more; guarded by busy
-	warmed  *engine.Session // one whose networks have run for a bound on memory; guarded by busy
+	gone    bool              // closed, and nothing runs any more; guarded by busy
+	warmed  *engine.Session   // one whose networks have run for a bound on memory; guarded by busy
+	digests map[string]string // of parts, by path, that a report asked for; guarded by busy
 }
 
 // part is one network of a model. It does not change once it was read.
@@ -59,7 +61,7 @@ func Open(ctx context.Context, path string, o OpenOptions) (*Model, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	m := &Model{path: path, busy: make(chan struct{}, 1)}
+	m := &Model{path: path, busy: make(chan struct{}, 1), digests: map[string]string{}}
 	if isList(path) {
 		if err := m.openList(o); err != nil {
 			return nil, err
@@ -140,7 +142,9 @@ func (m *Model) Segment(ctx context.Context, image, labels *volume.Volume, o Opt
 		return Stats{}, err
 	}
 	defer c.end()
-	err = c.segment(image, labels, o.Previous, o.Probabilities)
+	if err = c.segment(image, labels, o.Previous, o.Probabilities); err == nil {
+		err = c.measure(image, labels)
+	}
 	return c.stats(), err
 }
 
@@ -205,6 +209,9 @@ func (c *call) segmentFile(in, out string) error {
 	if err := c.segment(image.Volume, labels, previous, volume.As[float32](probabilities)); err != nil {
 		return c.ofFile(err, in)
 	}
+	if err := c.measure(image.Volume, labels); err != nil {
+		return err
+	}
 	c.phase(phaseWrite)
 	var files imageio.Batch
 	defer files.Discard()
@@ -215,6 +222,11 @@ func (c *call) segmentFile(in, out string) error {
 	}
 	if err := files.WriteLabels(c.ctx, out, image, labels, c.model.segments()...); err != nil {
 		return err
+	}
+	if page := c.options.ReportFile; page != "" {
+		if err := files.Add(page, func(w io.Writer) error { return c.writeReport(w, in, out, image, labels) }); err != nil {
+			return err
+		}
 	}
 	if err := c.cancelled(); err != nil {
 		return err

@@ -495,24 +495,26 @@ func TestCancelAndClose(t *testing.T) {
 // and the model usable.
 func TestCancelAnywhere(t *testing.T) {
 	m, dir := open(t, tiny, OpenOptions{Threads: 2}), t.TempDir()
-	in, out := filepath.Join(dir, "in.nii.gz"), filepath.Join(dir, "out.nii.gz")
+	in, out, page := filepath.Join(dir, "in.nii.gz"), filepath.Join(dir, "out.nii.gz"), filepath.Join(dir, "page.html")
 	image := noiseImage(t, geometry(64, 60, 40), 1)
 	require.NoError(t, imageio.Write(context.Background(), in, image))
-	stats, err := m.SegmentFile(context.Background(), in, out, Options{})
+	stats, err := m.SegmentFile(context.Background(), in, out, Options{ReportFile: page})
 	require.NoError(t, err)
 	want, err := os.ReadFile(out)
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(out))
+	require.NoError(t, os.Remove(page))
 	live, whole := cmem.Live(), time.Duration(stats.Seconds.Total*float64(time.Second))
 	const moments = 40
 	cancelled, started := 0, map[string]bool{}
 	for i := range moments {
 		phase := "begin"
 		ctx, cancel := context.WithTimeout(context.Background(), whole*time.Duration(i)/moments)
-		_, err := m.SegmentFile(ctx, in, out, Options{Progress: func(p string, _ float64) { phase = p }})
+		_, err := m.SegmentFile(ctx, in, out, Options{ReportFile: page, Progress: func(p string, _ float64) { phase = p }})
 		cancel()
 		if err == nil {
 			require.NoError(t, os.Remove(out))
+			require.NoError(t, os.Remove(page))
 			continue
 		}
 		cancelled++

@@ -243,6 +243,7 @@ struct SegmentOptions {
     std::vector<std::int32_t> roi;  // none, or the label values that are wanted
     std::int64_t max_memory_bytes = 0; // 0, or a bound on the process's memory, kept by strips
                                        // that cost time; FLARE_ERR_MEMORY where they cannot
+    std::string report_path;           // file to file: none, or an .html file to write
 };
 
 // An open model. Movable, not copyable; a moved-from model is empty, and its functions throw
@@ -322,7 +323,7 @@ public:
         return detail::take(json);
     }
 
-    // What the last call cost, as JSON.
+    // What the last call cost and found, as JSON.
     std::string stats() const {
         char *json = nullptr;
         detail::check(flare_model_stats(&json, handle_));
@@ -356,6 +357,7 @@ private:
             options.roi = o.roi.empty() ? nullptr : o.roi.data();
             options.roi_count = o.roi.size();
             options.max_memory_bytes = o.max_memory_bytes;
+            options.report_path = detail::or_null(o.report_path);
         }
     };
 

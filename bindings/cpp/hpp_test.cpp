@@ -116,6 +116,10 @@ static void test_with_model(const char *path) {
     CHECK(caught == "mine");
     CHECK(model.segment(image).size() == image.voxels()); // still usable
     CHECK(thrown([&] { model.segment_file("missing.nii", "out.nii"); }) == FLARE_ERR_NOT_FOUND);
+    flare::SegmentOptions reported;
+    reported.report_path = "report.txt";
+    CHECK(thrown([&] { model.segment_file("missing.nii", "out.nii", reported); }) ==
+          FLARE_ERR_ARGUMENT); // a report's name ends in .html
 
     // The model is no cascade, and may or may not store a post-processing.
     const auto says = [&](const flare::SegmentOptions &o, const char *text) {

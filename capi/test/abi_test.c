@@ -110,6 +110,7 @@ int main(int argc, char **argv)
     FIELD(flare_segment_options, roi);
     FIELD(flare_segment_options, roi_count);
     FIELD(flare_segment_options, max_memory_bytes);
+    FIELD(flare_segment_options, report_path);
 
     SIZE(flare_evaluate_options);
     FIELD(flare_evaluate_options, struct_size);

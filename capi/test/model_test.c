@@ -154,6 +154,7 @@ static void test_segment(void)
     CHECK(unset == 0);
     CHECK_STATUS(flare_model_stats(&json, model), FLARE_OK, "");
     CHECK(json != NULL && number(json, "tiles") >= 1 && number(json, "peak_memory_bytes") > 0);
+    CHECK(strstr(json, "\"organs\":[{\"label\":") != NULL);
     flare_free(json);
 
     p = malloc(count * sizeof *p);
@@ -214,6 +215,11 @@ static void test_bad_volumes(void)
     options.probabilities_path = "p.nii";
     CHECK_STATUS(flare_segment(labels, FLARE_UINT8, sizeof labels, model, &image, &options),
                  FLARE_ERR_ARGUMENT, "probabilities_path");
+    options.probabilities_path = NULL;
+    options.report_path        = "report.html";
+    CHECK_STATUS(flare_segment(labels, FLARE_UINT8, sizeof labels, model, &image, &options),
+                 FLARE_ERR_ARGUMENT, "report_path");
+    options.report_path = NULL;
     {
         flare_volume two = image; /* the second channel is not read before the refusal */
         int16_t     *v   = calloc((size_t)(channels + 1) * VOXELS, sizeof *v);
@@ -407,6 +413,16 @@ static void test_files(void)
     write_nifti("in.nii", image.data);
     CHECK_STATUS(flare_segment_file(model, "in.nii", "out.nii", NULL), FLARE_OK, "");
     CHECK(access("out.nii", R_OK) == 0);
+    flare_segment_options_init(&options, sizeof options);
+    options.report_path = "out.nii";
+    CHECK_STATUS(flare_segment_file(model, "in.nii", "out2.nii", &options), FLARE_ERR_ARGUMENT,
+                 "ends in .html");
+    options.report_path = "report.html";
+    CHECK_STATUS(flare_segment_file(model, "in.nii", "out2.nii", &options), FLARE_OK, "");
+    CHECK(access("report.html", R_OK) == 0 && remove("out2.nii") == 0);
+    flare_segment_options_init(&options, offsetof(flare_segment_options, report_path));
+    CHECK_STATUS(flare_segment_file(model, "in.nii", "out2.nii", &options), FLARE_OK, "");
+    CHECK(remove("out2.nii") == 0); /* a program of before there were reports */
     flare_segment_options_init(&options, sizeof options);
     options.previous_path = "missing.nii";
     CHECK(flare_segment_file(model, "in.nii", "out2.nii", &options) < 0);

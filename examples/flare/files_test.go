@@ -22,7 +22,7 @@ func TestOutputsSpareInputs(t *testing.T) {
 		"previous/c.nii", "out/c.nii", "model.onnx", "model/plans.json", "model/fold_0/checkpoint_final.pth"} {
 		file(t, at(name), []byte(name))
 	}
-	for link, to := range map[string]string{"soft.json": "model.onnx", "early.nii": "new.nii", "model/link.json": "fold_0/checkpoint_final.pth", "out/b.nii": "c.nii"} {
+	for link, to := range map[string]string{"soft.json": "model.onnx", "early.nii": "new.nii", "soft.html": "a_0001.nii", "model/link.json": "fold_0/checkpoint_final.pth", "out/b.nii": "c.nii"} {
 		if err := os.Symlink(to, at(link)); err != nil {
 			t.Fatal(err)
 		}
@@ -48,6 +48,9 @@ func TestOutputsSpareInputs(t *testing.T) {
 		{one, []string{"--probabilities", at("early.nii")}, "new.nii would be overwritten by --probabilities"},
 		{one, []string{"--probabilities", at("previous/a.nii")}, "previous/a.nii would be overwritten by --probabilities"},
 		{one, []string{"--probabilities", at("p.nii"), "--stats", at("in/../p.nii")}, "p.nii: --stats would be overwritten by --probabilities"},
+		{one, []string{"--report", at("soft.html")}, "a_0001.nii would be overwritten by the report"},
+		{one, []string{"--report", at("p.html"), "--stats", at("in/../p.html")}, "p.html would be overwritten by --stats"},
+		{many, []string{"--report", at("reports.html")}, "name a folder for a report of every case"},
 		{many, []string{"--stats", at("in/b_0001.nii")}, "b_0001.nii would be overwritten by --stats"},
 		{many, []string{"--stats", at("previous/c.nii")}, "previous/c.nii would be overwritten by --stats"},
 		{many, []string{"--stats", at("new/b.nii")}, "new/b.nii would be overwritten by --stats"},

@@ -31,6 +31,7 @@ type segmentCommand struct {
 	Previous      string `placeholder:"FILE" help:"For the second stage of a cascade: the labels of the first, or a folder with CASE.nii.gz of every case."`
 	Folds         string `placeholder:"0,1|all" help:"The folds of the model to average; all by default."`
 	Stats         string `placeholder:"FILE.json" help:"Write seconds by phase, tiles, memory and device."`
+	Report        string `placeholder:"FILE.html" help:"Write a page with a view of image and labels and a table of the organs; of a folder of images, a folder for CASE.html of each."`
 	Probabilities string `placeholder:"FILE" help:"Write the probabilities too (4-D); one image only."`
 	In            string `arg:"" help:"An image (.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd), the first file (_0000) of one with several channels, or a folder of images."`
 	Out           string `arg:"" help:"The label file, or the folder for them; .seg.nrrd is a segmentation for 3D Slicer, with names. A trailing _0000 is left out of names in a folder."`
@@ -77,7 +78,7 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 	for _, k := range cases {
 		d.begin(k.name)
 		o := options
-		o.PreviousFile, o.Progress = k.previous, d.progress
+		o.PreviousFile, o.ReportFile, o.Progress = k.previous, k.report, d.progress
 		stats, err := model.SegmentFile(ctx, k.in, k.out, o)
 		d.end()
 		if err == nil {
@@ -114,8 +115,8 @@ func (c *segmentCommand) Run(ctx context.Context, d *display) error {
 }
 
 // job is one image, the labels of the previous stage ("" if none), and where its
-// labels go.
-type job struct{ name, in, previous, out string }
+// labels and report ("" if none) go.
+type job struct{ name, in, previous, out, report string }
 
 // cases lists the work and checks what can be checked before minutes are spent on
 // it: that inputs exist and outputs can be written and are no inputs.
@@ -135,8 +136,16 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 		if c.Probabilities != "" {
 			return nil, true, segment.Errorf(segment.ErrArgument, "--probabilities takes one image, %s is a folder", c.In)
 		}
-		if err := os.MkdirAll(c.Out, 0o777); err != nil {
-			return nil, true, segment.Errorf(segment.ErrIO, "%w", err)
+		if strings.EqualFold(filepath.Ext(c.Report), ".html") && !isFolder(c.Report) {
+			return nil, true, segment.Errorf(segment.ErrArgument, "--report: %s is one file, %s a folder: name a folder for a report of every case", c.Report, c.In)
+		}
+		for _, made := range []string{c.Out, c.Report} {
+			if made == "" {
+				continue
+			}
+			if err := os.MkdirAll(made, 0o777); err != nil {
+				return nil, true, segment.Errorf(segment.ErrIO, "%w", err)
+			}
 		}
 	}
 	into := folder || isFolder(c.Out)
@@ -150,26 +159,30 @@ func (c *segmentCommand) cases() (cases []job, folder bool, err error) {
 	}
 	from := map[string]string{}
 	for _, in := range inputs {
-		name, out := filepath.Base(in), c.Out
+		name, out, page := filepath.Base(in), c.Out, c.Report
 		name = name[:len(name)-len(imageio.Ending(in))]
+		plain := strings.TrimSuffix(name, "_0000") // nnU-Net's first channel
+		if page != "" && (folder || isFolder(page)) {
+			page = filepath.Join(page, plain+".html")
+		}
 		if into {
-			name = strings.TrimSuffix(name, "_0000") // nnU-Net's first channel
+			name = plain
 			out = filepath.Join(c.Out, name+imageio.Ending(in))
 		}
 		if other, taken := from[name]; taken {
 			return nil, folder, segment.Errorf(segment.ErrArgument, "%s and %s are the same case, %s", other, in, name)
 		}
-		previous, err := c.previousOf(strings.TrimSuffix(name, "_0000"), folder)
+		previous, err := c.previousOf(plain, folder)
 		if err != nil {
 			return nil, folder, err
 		}
 		from[name] = in
-		cases = append(cases, job{name, in, previous, out})
+		cases = append(cases, job{name, in, previous, out, page})
 	}
 	if err := c.spare(cases, folder); err != nil {
 		return nil, folder, err
 	}
-	for _, file := range []string{cases[0].out, c.Stats, c.Probabilities} {
+	for _, file := range []string{cases[0].out, cases[0].report, c.Stats, c.Probabilities} {
 		if file == "" {
 			continue
 		}

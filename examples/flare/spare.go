@@ -34,13 +34,19 @@ func (c *segmentCommand) spare(cases []job, folder bool) error {
 
 	written := known{}
 	for _, k := range cases {
-		if file := read.find(k.out); file != "" {
-			return segment.Errorf(segment.ErrArgument, "%s would be overwritten by the labels %s", file, k.out)
+		for _, output := range [][2]string{{"labels", k.out}, {"report", k.report}} {
+			what, path := output[0], output[1]
+			if path == "" {
+				continue
+			}
+			if file := read.find(path); file != "" {
+				return segment.Errorf(segment.ErrArgument, "%s would be overwritten by the %s %s", file, what, path)
+			}
+			if file := written.find(path); file != "" {
+				return segment.Errorf(segment.ErrArgument, "%s would be overwritten by the %s of another case, %s", file, what, path)
+			}
+			written.add(path)
 		}
-		if file := written.find(k.out); file != "" {
-			return segment.Errorf(segment.ErrArgument, "%s would be overwritten by the labels of another case, %s", file, k.out)
-		}
-		written.add(k.out)
 	}
 	for _, option := range [][2]string{{"--probabilities", c.Probabilities}, {"--stats", c.Stats}} {
 		name, path := option[0], option[1]
@@ -49,8 +55,10 @@ func (c *segmentCommand) spare(cases []job, folder bool) error {
 		}
 		file := read.find(path)
 		for _, k := range cases {
-			if file == "" && imageio.Same(k.out, path) {
-				file = k.out
+			for _, other := range []string{k.out, k.report} {
+				if file == "" && other != "" && imageio.Same(other, path) {
+					file = other
+				}
 			}
 		}
 		if file == "" && isFolder(c.Model) && exists(path) && imageio.Within(path, c.Model) {

@@ -181,7 +181,7 @@ func TestSegmentation(t *testing.T) {
 	assert.NotContains(t, text, "background")
 	seen := map[[3]float64]bool{}
 	for label := 1; label <= 30; label++ {
-		c := colour(label)
+		c := Colour(label)
 		seen[c] = true
 		for _, v := range c {
 			assert.True(t, v >= 0.3 && v <= 1, c)

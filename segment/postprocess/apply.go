@@ -3,6 +3,7 @@ package postprocess
 import (
 	"math"
 
+	"github.com/libflare/libflare/segment/internal/component"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/volume"
@@ -12,7 +13,7 @@ import (
 // or uint16 of any size, C order z, y, x. Components are connected by faces,
 // edges and corners (26 neighbours, 8 in a slice), as skimage.measure.label
 // connects them for acvl_utils' remove_all_but_largest_component; of several
-// largest ones all are kept, as there. Memory: 21 bytes for each run of voxels
+// largest ones all are kept, as there. Memory: 22 bytes for each run of voxels
 // along x. threads below 1 counts as 1. Errors: Argument (other voxels, a label
 // that the type cannot hold as Background), Memory.
 func Apply(labels *volume.Volume, steps []Step, threads int) error {
@@ -40,21 +41,18 @@ func Apply(labels *volume.Volume, steps []Step, threads int) error {
 	return apply(volume.As[uint16](labels), labels.Size, steps, threads)
 }
 
-// voxel is a type of labels.
-type voxel interface{ uint8 | uint16 }
-
 // apply is Apply for one type; v has size[2] x size[1] x size[0] voxels.
-func apply[T voxel](v []T, size [3]int, steps []Step, threads int) error {
+func apply[T component.Voxel](v []T, size [3]int, steps []Step, threads int) error {
 	if len(steps) == 0 {
 		return nil
 	}
 	boxes := findBoxes(v, size, threads)
 	for _, s := range steps {
-		var chosen [1 << 16]bool
+		var chosen [1 << 16]uint16
 		area := nothing
 		for _, l := range s.Labels {
 			if l < len(boxes) {
-				chosen[l] = true
+				chosen[l] = 1
 				area = area.with(boxes[l])
 			}
 		}
@@ -85,7 +83,7 @@ func (b box) with(o box) box {
 }
 
 // findBoxes returns the bounding box of each label that T can hold.
-func findBoxes[T voxel](v []T, size [3]int, threads int) []box {
+func findBoxes[T component.Voxel](v []T, size [3]int, threads int) []box {
 	var zero T
 	n := int(zero-1) + 1
 	threads = max(1, min(threads, size[2]))

@@ -92,6 +92,7 @@ class SegmentOptions(_Sized):
         ("roi", c_void_p),
         ("roi_count", c_size_t),
         ("max_memory_bytes", c_int64),
+        ("report_path", c_char_p),
     ]
 
 

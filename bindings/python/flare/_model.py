@@ -265,13 +265,16 @@ class Model(Handle):
         max_memory_bytes: int = 0,
         previous: _abi.Path | None = None,
         probabilities: _abi.Path | None = None,
+        report: _abi.Path | None = None,
         progress: _call.ProgressCallback | None = None,
     ) -> None:
         """Segments an image file (NIfTI, NRRD, MetaImage) into a file on the same grid.
 
         Where the model takes several channels, in_path is the first one's file, case_0000; the
         others are read beside it. probabilities names an image file for them (4-D, float32),
-        previous one of the labels of a cascade's first stage. Outputs are whole or absent.
+        previous one of the labels of a cascade's first stage; report an .html file: a page that
+        needs no other file and no network, with a view of image and labels, the organs' table
+        (that of stats) and what model made them and how. Outputs are whole or absent.
         mirror, postprocess, box, roi, max_memory_bytes and progress are as in segment.
 
         >>> import flare
@@ -287,6 +290,7 @@ class Model(Handle):
             mirror=bool(mirror),
             postprocess=bool(postprocess),
             previous_path=_abi.c_path("previous", previous),
+            report_path=_abi.c_path("report", report),
         )
         _bound(options, box, roi, max_memory_bytes)
         self._run(
@@ -305,7 +309,9 @@ class Model(Handle):
     @property
     def stats(self) -> dict[str, Any]:
         """What the last finished call took: seconds by phase, tiles, peak_memory_bytes of the
-        process, device, precision, threads."""
+        process, device, precision, threads; and found: organs, for each label that was looked for
+        its volume_ml, voxels, mean and sd of the image's values (of each channel), box, centre,
+        border (the sides of the image that it reaches), components."""
         result: dict[str, Any] = self._json(self._library.flare_model_stats)
         return result
 

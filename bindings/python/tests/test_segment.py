@@ -118,7 +118,7 @@ def test_stats(model: flare.Model, ct: Any) -> None:
     stats = model.stats
     assert set(stats) == {
         "seconds", "tiles", "tiles_skipped", "peak_memory_bytes", "device", "precision", "threads",
-        "mode", "body", "notes",
+        "mode", "body", "notes", "organs",
     }  # fmt: skip
     assert (stats["mode"], stats["precision"], stats["body"]) == ("exact", "fp32", 1)
     assert stats["notes"] == [] and stats["tiles_skipped"] == 0
@@ -126,6 +126,37 @@ def test_stats(model: flare.Model, ct: Any) -> None:
     assert set(stats["seconds"]) == phases
     assert 0 < stats["seconds"]["network"] <= stats["seconds"]["total"]
     assert stats["tiles"] >= 1 and stats["threads"] == 2 and stats["peak_memory_bytes"] > 1e6
+
+
+def test_organs(model: flare.Model, ct: Any) -> None:
+    labels = model.segment(ct, SPACING)
+    organs = model.stats["organs"]
+    expected = [(label["value"], label["name"]) for label in model.describe()["labels"]]
+    assert [(organ["label"], organ["name"]) for organ in organs] == expected[1:]
+    for organ in organs:
+        mask = labels == organ["label"]
+        assert organ["voxels"] == mask.sum()
+        if mask.any():
+            values = ct.reshape(-1, *labels.shape)[:, mask].astype(float)
+            assert organ["volume_ml"] == pytest.approx(mask.sum() * np.prod(SPACING) / 1000)
+            assert organ["mean"] == pytest.approx(values.mean(1))
+            assert organ["sd"] == pytest.approx(values.std(1), abs=1e-6)
+            x, y, z = organ["centre"]
+            assert mask[z, y, x]
+
+
+def test_report(model: flare.Model, ct: Any, tmp_path: Path) -> None:
+    if ct.ndim == 4:
+        pytest.skip("the model wants several channels")
+    source, target, page = tmp_path / "ct.nii.gz", tmp_path / "out.nii.gz", tmp_path / "é.html"
+    write_nifti(source, ct, SPACING, ORIGIN, np.eye(3))
+    model.segment_file(source, target, report=page)
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
+    for wrong in source, target, tmp_path / "page.txt":
+        with pytest.raises(flare.ArgumentError, match="ends in .html"):
+            model.segment_file(source, target, report=wrong)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        model.segment_file(source, target, report=tmp_path / "nowhere" / "page.html")
 
 
 def test_bounds(model: flare.Model, ct: Any) -> None:

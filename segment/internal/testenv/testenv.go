@@ -5,6 +5,7 @@ package testenv
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 )
@@ -59,9 +60,28 @@ func Need(t testing.TB, path, what string) {
 	if _, err := os.Stat(path); err == nil {
 		return
 	}
+	lacks(t, what)
+}
+
+// lacks skips the test, or fails it where data are required.
+func lacks(t testing.TB, what string) {
+	t.Helper()
 	message := "this test needs " + what
 	if os.Getenv("FLARE_REQUIRE_DATA") == "1" {
 		t.Fatal(message)
 	}
 	t.Skip(message)
+}
+
+// Program returns the first of some programs that is installed. Without one the test is skipped,
+// or fails where data are required; what names the programs and how to get them.
+func Program(t testing.TB, what string, names ...string) string {
+	t.Helper()
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	lacks(t, what)
+	return ""
 }

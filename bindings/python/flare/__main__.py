@@ -24,7 +24,7 @@ def program() -> pathlib.Path:
 
 def main() -> NoReturn:
     if sys.argv[1:2] == ["dicom"]:
-        from . import dicom
+        import flare.dicom as dicom
 
         sys.exit(dicom.main(sys.argv[2:]))
     command = [str(program()), *sys.argv[1:]]

@@ -316,7 +316,7 @@ def test_training_and_evaluating(real: str, model_path: Path, sitk: Any) -> None
     with pytest.raises(flare.ArgumentError, match="prediction lies elsewhere.*spacing"):
         flare.evaluate(*images)
 
-    ct = sitk.GetImageFromArray((truth * 300).astype(np.int16))
+    ct = sitk.GetImageFromArray(truth * np.int16(300))
     ct.SetSpacing((3, 3, 3))
     labels = sitk.GetImageFromArray(truth)
     losses = []

@@ -218,7 +218,7 @@ def _choose(folder: Any, headers: dict[int, tuple[Any, Path]], uid: str | None) 
     if len(volumes) > 1:
         found = "".join(
             f"\n  {k}: {len(v)} images, {v[0].get('SeriesDescription', 'no description')}"
-            for k, v in volumes.items()
+            for k, v in sorted(volumes.items())
         )
         raise ArgumentError(f"{folder}: several series; say which (series, --series):{found}")
     return next(iter(volumes.values()))

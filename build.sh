@@ -16,6 +16,8 @@ usage() {
 		  build [--cuda]       the library, the command line, CMake and pkg-config files (default);
 		        [--intel-gpu]  with an ONNX Runtime for NVIDIA GPUs (4 GB while it is fetched), with
 		                       OpenVINO's part for Intel GPUs
+		  wheel                a Python package that needs nothing else: build/wheel/libflare-*.whl,
+		                       checked, and tried in a fresh environment
 		  demo [CT MODEL]      segments a synthetic CT, or yours, and shows what came out
 		  test                 builds, then runs every test
 		  bench [--help | ..]  seconds by phase, peak memory, nnU-Net beside it; limits
@@ -215,6 +217,40 @@ build() {
 	build_packages
 }
 
+# ---------------------------------------------------------------- Python wheel ---
+
+# make_wheel: build/wheel/libflare-*.whl. Its tag must be what auditwheel finds.
+make_wheel() {
+	local tools=build/wheel/tools file told
+	say wheel "build/wheel"
+	mkdir -p build/wheel
+	rm -f build/wheel/*.whl
+	"$python" -m pip wheel --quiet --disable-pip-version-check --no-deps -w build/wheel ./bindings/python
+	file=$(echo build/wheel/libflare-*.whl)
+	[ "$(uname -s)" = Linux ] || return 0
+	[ -x $tools/bin/auditwheel ] || {
+		"$python" -m venv $tools || fail "the wheel needs venv (Debian: apt install python3-venv)"
+		$tools/bin/python -m pip install --quiet --disable-pip-version-check auditwheel
+	}
+	told=$($tools/bin/auditwheel show "$file" | tr '\n' ' ')
+	case $told in
+	*'is consistent with the following platform tag: "'*) ;;
+	*) fail "auditwheel cannot tell the platform of $file: $told" ;;
+	esac
+	told=${told#*following platform tag: \"} told=${told%%\"*}
+	case $file in
+	*-py3-none-"$told".whl) ;;
+	*) fail "auditwheel finds the platform $told, but the wheel is $file" ;;
+	esac
+}
+
+# try_wheel: installs it where nothing else is, uses it, and tells sizes and times.
+try_wheel() {
+	build/bin/flare phantom --size small build/wheel/phantom
+	"$python" bindings/python/tests/installed.py build/wheel/libflare-*.whl build/wheel/fresh \
+		examples/demo/flare13_phantom.onnx build/wheel/phantom/imagesTr/phantom_0000_0000.nii.gz
+}
+
 # -------------------------------------------------------------------- showing ---
 
 # The caller's path $1, relative to where the caller stands.
@@ -279,16 +315,19 @@ test_capi() {
 
 test_python() {
 	local venv=build/test/venv
-	if ! [ -x $venv/bin/pytest ]; then
+	if ! $venv/bin/python -c 'import pytest, SimpleITK, nibabel, itk, highdicom, ipyniivue, tqdm, mypy, openvino, onnxruntime' 2>/dev/null; then
 		"$python" -m venv $venv || fail "the Python tests need venv (Debian: apt install python3-venv)"
-		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest numpy SimpleITK
+		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest numpy SimpleITK nibabel \
+			highdicom ipyniivue tqdm mypy openvino onnxruntime
+		$venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps itk-core # 81 MB; all of ITK has 300
 	fi
 	if ! $venv/bin/python -c 'import ray, mpi4py' 2>/dev/null; then
 		$venv/bin/python -m pip install --quiet --disable-pip-version-check ray mpi4py mpich ||
 			echo "Ray or MPI is not to be had: their tests are left out"
 	fi
-	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./bindings/python
+	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps build/wheel/libflare-*.whl
 	$venv/bin/python -m pytest -q bindings/python/tests
+	(cd bindings/python && ../../$venv/bin/python -m mypy)
 }
 
 run_tests() {
@@ -304,6 +343,8 @@ run_tests() {
 	step "Go, and the command line end to end" go test -timeout 30m ./...
 	step "C" test_capi
 	step "C++" bash examples/cpp/test.sh "$root/build"
+	step "Python wheel" make_wheel
+	step "Python wheel in a fresh environment" try_wheel
 	step "Python" test_python
 	step "data-parallel training" build/test/venv/bin/python examples/data_parallel/test.py
 	if [ -e "$root/examples/demo/flare13_phantom.onnx" ]; then
@@ -318,6 +359,11 @@ case ${1:-} in
 esac
 case $command in
 build) build "$@" ;;
+wheel)
+	build
+	make_wheel
+	try_wheel
+	;;
 demo) demo "$@" ;;
 test) run_tests ;;
 bench) bench "$@" ;;

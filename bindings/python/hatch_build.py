@@ -9,6 +9,7 @@ In the wheel they lie as in build/: flare/lib/libflare.so.1, flare/bin/flare, an
 its licences in a folder of its own, flare/lib/flare-runtime, where both look for it first.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -35,12 +36,11 @@ class Hook(BuildHookInterface):  # type: ignore[type-arg]
 
 def _platform(files: list[Path]) -> str:
     """The oldest platform that the files run on. On Linux that is the newest glibc whose symbols
-    one of them asks for, manylinux_2_34 for 2.34; the tag of this machine is at least as new."""
-    from packaging.tags import platform_tags
+    one of them asks for: manylinux_2_34 for 2.34."""
+    if sys.platform != "linux":
+        from packaging.tags import platform_tags
 
-    here = next(platform_tags())
-    if not here.startswith("manylinux"):
-        return here
+        return next(platform_tags())
     found = [re.findall(rb"\0GLIBC_2\.(\d+)(?=\0)", file.read_bytes()) for file in files]
     newest = max(int(minor) for minors in found for minor in minors)
-    return re.sub(r"_2_\d+_", f"_2_{newest}_", here)
+    return f"manylinux_2_{newest}_{os.uname().machine}"

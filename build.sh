@@ -88,6 +88,11 @@ say() { printf '%-8s %s\n' "$1" "$2"; }
 
 # fetch_wheel FOLDER PACKAGE HASH TAG PATTERN..: puts the files of a Python package whose
 # names match into the folder.
+#
+# ONNX Runtime's providers are libraries of their own, which ask for the runtime that they serve
+# by a symbol of the whole process, Provider_GetHost. Where another ONNX Runtime was loaded first,
+# as by Python's import onnxruntime, ours would serve that one, and crash: so ours have a name of
+# their own for it, whose value in the symbols' hash table (GNU's) is the same.
 fetch_wheel() {
 	local folder=$1 package=$2 hash=$3 tag=$4
 	shift 4
@@ -98,7 +103,7 @@ fetch_wheel() {
 		--require-hashes -r "$work/requirements.txt" -d "$work" ||
 		fail "pip could not fetch $package; see above. (A hash that differs means that the file is not the one expected: do not use it.)"
 	"$python" - "$work"/*.whl "$folder" "$@" <<-'END'
-		import fnmatch, os, shutil, sys, zipfile
+		import fnmatch, os, sys, zipfile
 		wheel, folder, wanted = zipfile.ZipFile(sys.argv[1]), sys.argv[2], sys.argv[3:]
 		for pattern in wanted:
 		    found = [n for n in wheel.namelist() if fnmatch.fnmatch(n.rsplit("/", 1)[-1], pattern)]
@@ -108,22 +113,27 @@ fetch_wheel() {
 		        base = os.path.basename(name)
 		        if base == "License.txt": # each of NVIDIA's packages has its own
 		            base = os.path.basename(sys.argv[1]).split("-")[0] + "-" + base
-		        with wheel.open(name) as src, open(os.path.join(folder, base), "wb") as dst:
-		            shutil.copyfileobj(src, dst)
+		        data = wheel.read(name)
+		        if "_providers_" in base:
+		            data = data.replace(b"\0Provider_GetHost\0", b"\0Provider_GetHotS\0")
+		        with open(os.path.join(folder, base), "wb") as dst:
+		            dst.write(data)
 	END
 	rm -f "$work"/*.whl
 }
+
+renamed=Provider_GetHotS # part of what a finished fetch is known by
 
 # Fetches ONNX Runtime once. The stamp is the last thing written before the folder
 # gets its name, so an interrupted fetch is begun again.
 fetch_runtime() {
 	local runtime=build/lib/flare-runtime
-	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$package $hash $libraries" ]; then return; fi
+	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$package $hash $libraries $renamed" ]; then return; fi
 	local patterns
 	read -ra patterns <<<"$libraries LICENSE ThirdPartyNotices.txt"
 	mkdir -p "$work/lib" build/lib
 	fetch_wheel "$work/lib" "$package" "$hash" "$tag" "${patterns[@]}"
-	echo "$package $hash $libraries" >"$work/lib/.fetched"
+	echo "$package $hash $libraries $renamed" >"$work/lib/.fetched"
 	rm -rf $runtime
 	mv "$work/lib" $runtime
 }
@@ -141,7 +151,7 @@ nvidia-cuda-nvrtc-cu12==12.8.93 a7756528852ef889772a84c6cd89d41dfa74667e24cca16b
 nvidia-cudnn-cu12==9.10.2.21 949452be657fa16687d0930933f032835951ef0892b37d2d53824d1a84dc97a8 manylinux_2_27_x86_64 libcudnn*.so.9 License.txt'
 
 fetch_cuda() {
-	local runtime=build/lib/flare-runtime-cuda stamp="$cuda_packages $package $libraries" fields file
+	local runtime=build/lib/flare-runtime-cuda stamp="$cuda_packages $package $libraries $renamed" fields file
 	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$stamp" ]; then return; fi
 	[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || fail "--cuda is for Linux on x86-64"
 	mkdir -p "$work/cuda" build/lib

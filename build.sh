@@ -89,10 +89,12 @@ say() { printf '%-8s %s\n' "$1" "$2"; }
 # fetch_wheel FOLDER PACKAGE HASH TAG PATTERN..: puts the files of a Python package whose
 # names match into the folder.
 #
-# ONNX Runtime's providers are libraries of their own, which ask for the runtime that they serve
-# by a symbol of the whole process, Provider_GetHost. Where another ONNX Runtime was loaded first,
-# as by Python's import onnxruntime, ours would serve that one, and crash: so ours have a name of
-# their own for it, whose value in the symbols' hash table (GNU's) is the same.
+# A process may hold another ONNX Runtime and another OpenVINO, such as Python's. The loader
+# takes for a library what was loaded under its name, whoever's it is, and the providers of ONNX
+# Runtime, libraries of their own, serve the runtime whose Provider_GetHost is the process's
+# first: with `import onnxruntime` before ours the process crashed, and OpenVINO of the same
+# version, built otherwise, did not load. So what we fetch is given names of its own, in place:
+# as long as before, and the symbol's with the same value in the table of hashes (GNU's).
 fetch_wheel() {
 	local folder=$1 package=$2 hash=$3 tag=$4
 	shift 4
@@ -104,6 +106,15 @@ fetch_wheel() {
 		fail "pip could not fetch $package; see above. (A hash that differs means that the file is not the one expected: do not use it.)"
 	"$python" - "$work"/*.whl "$folder" "$@" <<-'END'
 		import fnmatch, os, sys, zipfile
+		frontend = b"libopenvino_onnx_frontend.so.2541"
+		names = {b"libopenvino.so.2541": b"libflareovn.so.2541", b"libtbb.so.12": b"libtbf.so.12"}
+		def ours(base, data):
+		    new = {**names, b"Provider_GetHost": b"Provider_GetHotS", frontend: b"libflareovn_onnx_frontend.so.2541"}
+		    if base == "libonnxruntime_providers_openvino.so": # asks for the frontend, and takes nothing of it
+		        new[frontend] = names[b"libopenvino.so.2541"].ljust(len(frontend), b"\0")
+		    for old in new:
+		        data = data.replace(b"\0" + old + b"\0", b"\0" + new[old] + b"\0")
+		    return data
 		wheel, folder, wanted = zipfile.ZipFile(sys.argv[1]), sys.argv[2], sys.argv[3:]
 		for pattern in wanted:
 		    found = [n for n in wheel.namelist() if fnmatch.fnmatch(n.rsplit("/", 1)[-1], pattern)]
@@ -114,15 +125,15 @@ fetch_wheel() {
 		        if base == "License.txt": # each of NVIDIA's packages has its own
 		            base = os.path.basename(sys.argv[1]).split("-")[0] + "-" + base
 		        data = wheel.read(name)
-		        if "_providers_" in base:
-		            data = data.replace(b"\0Provider_GetHost\0", b"\0Provider_GetHotS\0")
+		        if base.startswith(("libopenvino", "libonnxruntime_providers_", "libtbb")):
+		            data, base = ours(base, data), names.get(base.encode(), base.encode()).decode()
 		        with open(os.path.join(folder, base), "wb") as dst:
 		            dst.write(data)
 	END
 	rm -f "$work"/*.whl
 }
 
-renamed=Provider_GetHotS # part of what a finished fetch is known by
+renamed='names of our own' # part of what a finished fetch is known by
 
 # Fetches ONNX Runtime once. The stamp is the last thing written before the folder
 # gets its name, so an interrupted fetch is begun again.

@@ -176,8 +176,8 @@ def _nibabel(name: str, given: Any) -> Image:
 
 
 def _torchio(name: str, given: Any) -> Image:
-    """Voxels where they are if x is fastest in them, as torchio reads files; others are copied
-    once. Labels come as a LabelMap."""
+    """Voxels where they are if x is fastest in them; what torchio has read is copied once, as z is
+    fastest there. Labels come as a LabelMap."""
     torchio = importlib.import_module("torchio")
     voxels = np.asarray(given.data).transpose(0, 3, 2, 1)
 

@@ -244,9 +244,9 @@ class Model(Handle):
         native byte order are read where they are. Others are copied once: non-contiguous or
         byte-swapped ones as they are, bool as uint8, int8 as int16, float16 as float32, and
         int64, uint32, uint64 as int32, or float64 if their values ask for it. Complex, object
-        and structured arrays raise TypeError. Images are read where they are, too, as far as their
-        voxels lie so, x fastest: those of SimpleITK and ITK always, of nibabel and torchio when they
-        were read from a file (nibabel's also without a scaling).
+        and structured arrays raise TypeError. Of images, those of SimpleITK and ITK are read where
+        they are, and those of nibabel if they come from a file without a scaling; torchio's, where
+        z is fastest, are copied once.
 
         >>> import flare, numpy
         >>> ct = numpy.zeros((4, 5, 6), "float32")

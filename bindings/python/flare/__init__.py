@@ -9,8 +9,9 @@ Research software, not a medical device.
 
 Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net
 results folder, evaluate compares labels with a reference, show is a view for notebooks, devices
-tells what this machine can run on. flare.dicom has DICOM series and segmentations. Every failure of the library is a flare.Error; each kind of failure has a class of its
-own. Nothing is printed; set_log tells more.
+tells what this machine can run on. flare.dicom has DICOM series and segmentations. Every failure
+of the library is a flare.Error; each kind of failure has a class of its own. Nothing is printed;
+set_log tells more.
 
 The library libflare is loaded at first use; load says from where.
 """

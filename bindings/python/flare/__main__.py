@@ -19,7 +19,9 @@ def program() -> pathlib.Path:
         if place.is_file():
             return place
     looked = "".join(f"\n  {place}: no such file" for place in places)
-    sys.exit(f"flare: the program was not found. Looked at:{looked}\nBuild it with ./build.sh wheel")
+    sys.exit(
+        f"flare: the program was not found. Looked at:{looked}\nBuild it with ./build.sh wheel"
+    )
 
 
 def main() -> NoReturn:

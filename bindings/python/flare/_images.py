@@ -54,7 +54,9 @@ def opened(name: str, given: Any, spacing: Any, origin: Any = None, direction: A
     if read is not None:
         for other, value in ("spacing", spacing), ("origin", origin), ("direction", direction):
             if value is not None:
-                raise ArgumentError(f"{other} is given, but {name} is {_kind(given)} and has its own")
+                raise ArgumentError(
+                    f"{other} is given, but {name} is {_kind(given)} and has its own"
+                )
         return read(name, given)
     if spacing is None:
         raise ArgumentError(

@@ -261,7 +261,9 @@ def _sorted(folder: Any, headers: list[Any]) -> list[Any]:
     way = at[-1] - at[0]
     tilt = math.degrees(math.acos(min(1.0, way @ normal / float(np.linalg.norm(way)))))
     if tilt > 0.06:
-        raise refuse(f"the slices are shifted against each other, by {tilt:.1f} degrees (gantry tilt)")
+        raise refuse(
+            f"the slices are shifted against each other, by {tilt:.1f} degrees (gantry tilt)"
+        )
     mean = (along[-1] - along[0]) / len(steps)
     regular = along[0] + mean * np.arange(len(along))
     if np.abs(along - regular).max() > 0.1 * mean:  # rounded positions stay below that

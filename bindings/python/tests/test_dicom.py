@@ -244,7 +244,9 @@ def test_command_line_fails_as_the_program_does(sitk: Any, model_path: Path, cap
 
 def test_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    with pytest.raises(ModuleNotFoundError, match=r"flare.dicom needs SimpleITK.*libflare\[dicom\]"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"flare.dicom needs SimpleITK.*libflare\[dicom\]"
+    ):
         flare.dicom.read("folder")
 
 

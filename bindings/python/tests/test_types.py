@@ -60,8 +60,14 @@ def test_a_program_of_users(tmp_path: Path) -> None:
         text=True,
     )
     lines = done.stdout.splitlines()
-    errors = [int(line.split(":")[1]) for line in lines if line.startswith("program.py") and ": error:" in line]
-    notes = [line.partition("Revealed type is ")[2].strip('"') for line in lines if "Revealed" in line]
+    errors = [
+        int(line.split(":")[1])
+        for line in lines
+        if line.startswith("program.py") and ": error:" in line
+    ]
+    notes = [
+        line.partition("Revealed type is ")[2].strip('"') for line in lines if "Revealed" in line
+    ]
     wrong = [n for n, line in enumerate(PROGRAM.splitlines(), 1) if "no spacing" in line]
     assert sorted(set(errors)) == [wrong[0], wrong[0] + 1, wrong[0] + 2], done.stdout + done.stderr
     assert len(notes) == 4 and "ndarray" in notes[0] and notes[1].startswith("tuple[")

@@ -4,16 +4,14 @@ Research software, not a medical device.
 
     import flare, SimpleITK as sitk
 
-    ct = sitk.ReadImage("ct.nii.gz")
     with flare.Model("abdomen.onnx") as model:
-        labels = model.segment(
-            sitk.GetArrayViewFromImage(ct), ct.GetSpacing(), ct.GetOrigin(), ct.GetDirection()
-        )
+        labels = model.segment(sitk.ReadImage("ct.nii.gz"))  # an image on the same grid
 
 Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net
-results folder, evaluate compares labels with a reference, devices tells what this machine can
-run on. Every failure of the library is a flare.Error; each kind of failure has a class of its
-own. Nothing is printed; set_log tells more.
+results folder, evaluate compares labels with a reference, show is a view for notebooks, devices
+tells what this machine can run on. flare.dicom has DICOM series and segmentations. Every failure
+of the library is a flare.Error; each kind of failure has a class of its own. Nothing is printed;
+set_log tells more.
 
 The library libflare is loaded at first use; load says from where.
 """
@@ -48,6 +46,7 @@ from ._errors import (
 )
 from ._evaluate import evaluate, evaluate_file
 from ._model import Model
+from ._show import show
 from ._student import Labeller, pseudo_label, student
 from ._trainer import Trainer
 
@@ -81,6 +80,7 @@ __all__ = [
     "load",
     "pseudo_label",
     "set_log",
+    "show",
     "student",
     "version",
 ]

@@ -11,8 +11,8 @@ Research software, not a medical device.
         )
 
 Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net
-results folder, evaluate compares labels with a reference, devices tells what this machine can
-run on. Every failure of the library is a flare.Error; each kind of failure has a class of its
+results folder, evaluate compares labels with a reference, read and write are for image files,
+devices tells what this machine can run on. Every failure of the library is a flare.Error; each kind of failure has a class of its
 own. Nothing is printed; set_log tells more.
 
 The library libflare is loaded at first use; load says from where.
@@ -47,6 +47,7 @@ from ._errors import (
     VersionError,
 )
 from ._evaluate import evaluate, evaluate_file
+from ._image import Image, read, write
 from ._model import Model
 from ._student import Labeller, pseudo_label, student
 from ._trainer import Trainer
@@ -61,6 +62,7 @@ __all__ = [
     "ForkedError",
     "FormatError",
     "HandleError",
+    "Image",
     "InternalError",
     "Labeller",
     "Model",
@@ -80,9 +82,11 @@ __all__ = [
     "evaluate_file",
     "load",
     "pseudo_label",
+    "read",
     "set_log",
     "student",
     "version",
+    "write",
 ]
 
 

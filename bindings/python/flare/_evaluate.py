@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from . import _abi, _arrays, _call
 from ._errors import ArgumentError
-from ._model import Vector
+from ._arrays import Vector
 
 
 def evaluate(

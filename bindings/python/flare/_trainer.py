@@ -15,7 +15,7 @@ from . import _abi, _arrays, _call
 from ._batch import Batch, Result, TrainingProgress, as_c
 from ._errors import ArgumentError
 from ._handle import Handle
-from ._model import Matrix, Vector
+from ._arrays import Matrix, Vector
 
 Floats = npt.NDArray[np.float32]
 

@@ -11,13 +11,13 @@ import pytest
 from helpers import write_nifti
 
 import flare
-from flare import _evaluate, _model
+from flare import _evaluate, _image, _model
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("module", [flare, _evaluate, _model])
+@pytest.mark.parametrize("module", [flare, _evaluate, _image, _model])
 def test_docstrings(fake: object, module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     flare.set_log(None)

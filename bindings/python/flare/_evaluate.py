@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _abi, _arrays, _call
-from ._errors import ArgumentError
 from ._arrays import Vector
+from ._errors import ArgumentError
 
 
 def evaluate(

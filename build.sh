@@ -291,6 +291,30 @@ test_python() {
 	$venv/bin/python -m pytest -q bindings/python/tests
 }
 
+# The napari plugin in a real window on a display of its own.
+test_napari() {
+	local venv=build/test/napari lacking='' file
+	command -v xvfb-run >/dev/null && command -v xauth >/dev/null || lacking+=' xvfb xauth'
+	for file in libEGL.so.1=libegl1 libGL.so.1=libgl1 libxkbcommon-x11.so.0=libxkbcommon-x11-0 \
+		libxcb-cursor.so.0=libxcb-cursor0 libxcb-icccm.so.4=libxcb-icccm4 libxcb-image.so.0=libxcb-image0 \
+		libxcb-keysyms.so.1=libxcb-keysyms1 libxcb-render-util.so.0=libxcb-render-util0 \
+		libxcb-xinerama.so.0=libxcb-xinerama0 libdbus-1.so.3=libdbus-1-3 libfontconfig.so.1=libfontconfig1; do
+		/sbin/ldconfig -p | grep -q "${file%=*}" || lacking+=" ${file#*=}"
+	done
+	if [ -n "$lacking" ]; then
+		[ "${FLARE_REQUIRE_DATA:-}" != 1 ] || fail "the napari plugin's tests need (Debian: apt install$lacking)"
+		echo "left out: a window for napari needs (Debian: apt install$lacking)"
+		return
+	fi
+	if ! [ -x $venv/bin/pytest ]; then
+		rm -rf $venv
+		"$python" -m venv $venv || fail "the napari plugin's tests need venv (Debian: apt install python3-venv)"
+		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest 'napari[pyqt6]>=0.6.2'
+	fi
+	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./bindings/python ./examples/napari_flare
+	xvfb-run -a -s '-screen 0 1600x1000x24' $venv/bin/pytest -q --disable-warnings examples/napari_flare/tests
+}
+
 run_tests() {
 	trap summary EXIT
 	step "build" build
@@ -309,6 +333,7 @@ run_tests() {
 	if [ -e "$root/examples/demo/flare13_phantom.onnx" ]; then
 		step "fine-tuning" build/test/venv/bin/python examples/finetune/test.py examples/demo/flare13_phantom.onnx
 	fi
+	if [ -e "$model" ]; then step "napari" test_napari; fi
 	step "README's snippets" build/test/venv/bin/python examples/readme/test.py "$FLARE_TEST_MODEL"
 }
 

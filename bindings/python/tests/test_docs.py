@@ -40,7 +40,7 @@ def run(block: str) -> None:
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if not re.search("Trainer|flare.ray", b)])
+@pytest.mark.parametrize("block", [b for b in BLOCKS if not re.search("Trainer|flare.ray|flare.read", b)])
 def test_readme_binding(fake: object, files: Path, block: str) -> None:
     run(block)
 

@@ -36,7 +36,6 @@ class Result:
     names: dict[int, str]
     description: dict[str, Any]
     stats: dict[str, Any]
-    doubt: str  # why the labels may be worthless, or ""
 
 
 class Segmenter:
@@ -47,15 +46,24 @@ class Segmenter:
         self._model: flare.Model | None = None
         self._key: tuple[str, str, str] | None = None
 
-    def run(self, job: Job, progress: Progress, stop: Callable[[], bool]) -> Result:
-        """Segments. stop is asked at every progress; cancel ends what runs between them."""
+    def run(
+        self,
+        job: Job,
+        progress: Progress,
+        warn: Callable[[str], object],
+        stop: Callable[[], bool],
+    ) -> Result:
+        """Segments. warn is told beforehand why the labels may be worthless; stop is asked at
+        every progress, and cancel ends what runs between them."""
         with self._lock:
             progress(0.0, "open")
             model = self._open(job)
             description = model.describe()
             voxels = suited(description, job)
+            if text := doubt(description, voxels):
+                warn(text)
             if stop():
-                raise flare.Cancelled(-12, "cancelled")
+                raise flare.Cancelled("cancelled")
 
             def told(fraction: float, phase: str) -> bool:
                 progress(fraction, phase)
@@ -66,7 +74,7 @@ class Segmenter:
                 voxels, place.spacing, place.origin, place.direction, progress=told
             )
             names = {int(label["value"]): str(label["name"]) for label in description["labels"]}
-            return Result(labels, names, description, model.stats, doubt(description, voxels))
+            return Result(labels, names, description, model.stats)
 
     def cancel(self) -> None:
         """Ends the running job within the time of one tile. Returns at once."""
@@ -111,7 +119,7 @@ def suited(description: dict[str, Any], job: Job) -> Any:
 
 
 def doubt(description: dict[str, Any], voxels: Any) -> str:
-    """Whether the voxels look like another modality than the model's."""
+    """Why the voxels look like another modality's than the model's, or ""."""
     made_for_ct = "CTNormalization" in description["normalization"]
     lowest = voxels.min()
     if made_for_ct and lowest > AIR:

@@ -161,11 +161,10 @@ class SegmentWidget(QWidget):
             show_error(str(error))
             return
         if not has_millimetres(layer):
-            show_warning(
-                f"{layer.name!r} has no units: its scale is taken for millimetres in LPS."
-            )
+            show_warning(f"{layer.name!r} has no units: its scale is taken for millimetres in LPS.")
         worker = Worker(self._segmenter, job)
         worker.progress.connect(self._progressed)
+        worker.doubted.connect(show_warning)
         worker.segmented.connect(self._segmented)
         worker.measured.connect(self._measured)
         worker.errored.connect(self._failed)
@@ -241,13 +240,8 @@ class SegmentWidget(QWidget):
         )
         if layer not in self._viewer.layers:
             show_info(f"{layer.name!r} was removed meanwhile; its labels are here all the same.")
-        if result.doubt:
-            show_warning(result.doubt)
         stats = result.stats
-        self._say(
-            f"{stats['seconds']['total']:.1f} s on {stats['device']}, {stats['precision']}. "
-            f"{result.doubt}".strip()
-        )
+        self._say(f"{stats['seconds']['total']:.1f} s on {stats['device']}, {stats['precision']}.")
         self._names = names
         self.organs.clear()
 

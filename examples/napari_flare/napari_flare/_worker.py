@@ -12,6 +12,7 @@ from ._segmenter import Job, Segmenter, volumes
 
 class Signals(WorkerBaseSignals):
     progress = Signal(float, str)  # fraction of the whole, phase
+    doubted = Signal(str)  # why the labels may be worthless
     segmented = Signal(object)  # a Result
     measured = Signal(dict)  # millilitres by label
 
@@ -26,7 +27,10 @@ class Worker(WorkerBase):
     def work(self) -> Any:
         signals = self.signals
         result = self._segmenter.run(
-            self._job, signals.progress.emit, lambda: bool(self.abort_requested)
+            self._job,
+            signals.progress.emit,
+            signals.doubted.emit,
+            lambda: bool(self.abort_requested),
         )
         if not self.abort_requested:
             signals.segmented.emit(result)

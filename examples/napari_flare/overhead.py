@@ -40,7 +40,9 @@ def main(model: str, cli: str = "flare") -> None:
         viewer = napari.Viewer()
         start = time.perf_counter()
         (image,) = viewer.open(ct, plugin="napari-flare")
-        print(f"{image.data.shape} {image.data.dtype}; opened in {time.perf_counter() - start:.2f} s")
+        print(
+            f"{image.data.shape} {image.data.dtype}; opened in {time.perf_counter() - start:.2f} s"
+        )
     _, widget = viewer.window.add_plugin_dock_widget("napari-flare", "Segment (nnU-Net)")
     widget.model.setText(model)
     live(lambda: widget.device.count() > 1)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import flare
 import napari
 import pytest
 from napari.utils.notifications import notification_manager
@@ -51,11 +52,12 @@ def flare_cli(*arguments: Any) -> None:
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A synthetic CT, and the labels that the command line makes of it."""
+    """A part of a synthetic CT, and the labels that the command line makes of it."""
     folder = tmp_path_factory.mktemp("phantom")
     flare_cli("phantom", folder)
-    (ct,) = (folder / "imagesTr").iterdir()
-    labels = folder / "labels.nii.gz"
+    (whole,) = (folder / "imagesTr").iterdir()
+    image, ct, labels = flare.read(whole), folder / "ct.nii.gz", folder / "labels.nii.gz"
+    flare.write(ct, image.array[22:102], image.spacing, image.origin, image.direction)
     flare_cli("segment", ct, labels, "--model", MODEL)
     return ct, labels
 

@@ -37,8 +37,28 @@ def labels_of(viewer: napari.Viewer) -> list[Labels]:
     return [layer for layer in viewer.layers if isinstance(layer, Labels)]
 
 
+@pytest.fixture
+def read_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Addresses of the volumes that the library was given."""
+    from flare import _arrays
+
+    seen: list[int] = []
+    volume = _arrays.volume
+
+    def spy(voxels: Any, *rest: Any) -> Any:
+        made = volume(voxels, *rest)
+        seen.append(made.data)
+        return made
+
+    monkeypatch.setattr(_arrays, "volume", spy)
+    return seen
+
+
 def test_run_gives_the_labels_of_the_command_line(
-    viewer: napari.Viewer, widget: SegmentWidget, phantom: tuple[Path, Path]
+    viewer: napari.Viewer,
+    widget: SegmentWidget,
+    phantom: tuple[Path, Path],
+    read_at: list[int],
 ) -> None:
     ct = open_ct(viewer, phantom)
     widget.run_button.click()
@@ -47,7 +67,7 @@ def test_run_gives_the_labels_of_the_command_line(
     (layer,) = labels_of(viewer)
     expected = flare.read(phantom[1])
     assert layer.data.dtype == np.uint8 and (layer.data == expected.array).all()
-    assert len(np.unique(layer.data)) == 14
+    assert read_at == [ct.data.ctypes.data]  # not copied
     assert (layer.scale == ct.scale).all() and (layer.translate == ct.translate).all()
     assert (layer.affine.affine_matrix == ct.affine.affine_matrix).all()
     assert layer.units == ct.units
@@ -60,11 +80,13 @@ def test_run_gives_the_labels_of_the_command_line(
     for value, colour in colormap(names).items():
         np.testing.assert_allclose(layer.colormap.color_dict[value], colour, atol=1e-6)
 
-    found = {widget.organs.topLevelItem(i).text(0) for i in range(13)}
-    assert found == set(names.values()) - {"background"}
+    organs = widget.organs
+    found = [organs.topLevelItem(i).text(0) for i in range(organs.topLevelItemCount())]
+    assert found == [names[value] for value in np.unique(expected.array) if value]
+    assert len(found) > 8
     ml = (expected.array == 1).sum() * np.prod(expected.spacing) / 1000
-    assert f"{ml:.0f}" == widget.organs.topLevelItem(0).text(1)
-    widget._organ_clicked(widget.organs.topLevelItem(2))
+    assert f"{ml:.0f}" == organs.topLevelItem(0).text(1)
+    widget._organ_clicked(organs.topLevelItem(2))
     assert layer.selected_label == 3
     assert told() == []
 
@@ -83,29 +105,6 @@ def test_oblique_image_gets_the_labels_of_the_command_line(
     (layer,) = labels_of(viewer)
     assert (layer.data == flare.read(tmp_path / "labels.nrrd").array).all()
     assert (layer.affine.affine_matrix == ct.affine.affine_matrix).all()
-
-
-def test_image_is_read_where_it_is(
-    viewer: napari.Viewer,
-    widget: SegmentWidget,
-    phantom: tuple[Path, Path],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from flare import _arrays
-
-    seen: list[int] = []
-    volume = _arrays.volume
-
-    def spy(voxels: Any, *rest: Any) -> Any:
-        made = volume(voxels, *rest)
-        seen.append(made.data)
-        return made
-
-    monkeypatch.setattr(_arrays, "volume", spy)
-    ct = open_ct(viewer, phantom)
-    widget.run_button.click()
-    wait(finished(widget))
-    assert seen == [ct.data.ctypes.data]
 
 
 def test_progress_and_cancel(viewer: napari.Viewer, widget: SegmentWidget) -> None:

@@ -9,7 +9,6 @@ import sys
 
 import napari
 from qtpy.QtCore import QEventLoop, QTimer
-from qtpy.QtWidgets import QApplication
 
 
 def main(out: str, ct: str, model: str) -> None:

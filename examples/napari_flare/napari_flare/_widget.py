@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import flare
-from napari.layers import Image
+from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Qt
@@ -27,10 +27,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ._colours import colormap, colour
+from ._colours import colour
 from ._geometry import METADATA, Unfit, geometry_of, has_millimetres, place
-from ._segmenter import Job, Result, Segmenter
-from ._worker import Worker
+from ._segmenter import Job, Segmenter
+from ._worker import Worker, prepare
 
 PHASES = {
     "open": "Opening the model",
@@ -53,7 +53,7 @@ class SegmentWidget(QWidget):
         self._segmenter = Segmenter()
         self._worker: Worker | None = None
         self._image: Image | None = None  # of the running job
-        self._labels: Any = None  # the last result's layer
+        self._labels: Labels | None = None  # the last result
         self._build()
         layers = napari_viewer.layers
         layers.events.inserted.connect(self._layers_changed)
@@ -62,7 +62,7 @@ class SegmentWidget(QWidget):
         self._layers_changed()
         self._running(None)
         create_worker(
-            flare.devices,
+            prepare,
             _connect={"returned": self._devices_known, "errored": self._devices_unknown},
         )
 
@@ -162,7 +162,7 @@ class SegmentWidget(QWidget):
             return
         if not has_millimetres(layer):
             show_warning(f"{layer.name!r} has no units: its scale is taken for millimetres in LPS.")
-        worker = Worker(self._segmenter, job)
+        worker = Worker(self._segmenter, job, where_of(layer, job))
         worker.progress.connect(self._progressed)
         worker.doubted.connect(show_warning)
         worker.segmented.connect(self._segmented)
@@ -219,36 +219,23 @@ class SegmentWidget(QWidget):
         if self.cancel_button.isEnabled():
             self._say(f"{PHASES.get(phase, phase)}…")
 
-    def _segmented(self, result: Result) -> None:
-        """Adds the labels where the image is."""
-        layer = self._image
-        assert layer is not None
-        names = result.names
-        where: dict[str, Any] = {
-            name: getattr(layer, name)
-            for name in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-        }
-        if layer.ndim != result.labels.ndim:
-            where = place(geometry_of(layer))
-        self._labels = self._viewer.add_labels(
-            result.labels,
-            name=f"{layer.name} labels",
-            features={"index": list(names), "name": list(names.values())},
-            colormap=colormap(names),
-            metadata={METADATA: {"model": result.description, "stats": result.stats}},
-            **where,
-        )
-        if layer not in self._viewer.layers:
-            show_info(f"{layer.name!r} was removed meanwhile; its labels are here all the same.")
-        stats = result.stats
+    def _segmented(self, labels: Labels) -> None:
+        """Shows the labels, where the image is."""
+        self._viewer.add_layer(labels)
+        if self._image not in self._viewer.layers:
+            show_info("The image was removed meanwhile; its labels are here all the same.")
+        stats = labels.metadata[METADATA]["stats"]
         self._say(f"{stats['seconds']['total']:.1f} s on {stats['device']}, {stats['precision']}.")
-        self._names = names
+        self._labels = labels
         self.organs.clear()
 
     def _measured(self, volumes: dict[int, float]) -> None:
         """Lists the organs that were found."""
+        assert self._labels is not None
+        features = self._labels.features
+        names = dict(zip(features["index"], features["name"], strict=True))
         for value, ml in volumes.items():
-            name = self._names.get(value, str(value))
+            name = names.get(value, str(value))
             item = QTreeWidgetItem(self.organs, [name, f"{ml:.1f}" if ml < 10 else f"{ml:.0f}"])
             swatch = QPixmap(14, 14)
             swatch.fill(QColor.fromRgbF(*colour(value, name)))
@@ -256,7 +243,7 @@ class SegmentWidget(QWidget):
             item.setData(0, Qt.ItemDataRole.UserRole, value)
 
     def _organ_clicked(self, item: QTreeWidgetItem) -> None:
-        if self._labels in self._viewer.layers:
+        if self._labels is not None:
             self._labels.selected_label = item.data(0, Qt.ItemDataRole.UserRole)
 
     def _failed(self, error: Exception) -> None:
@@ -273,3 +260,12 @@ class SegmentWidget(QWidget):
 
     def _say(self, text: str) -> None:
         self.status.setText(text)
+
+
+def where_of(layer: Image, job: Job) -> dict[str, Any]:
+    """The arguments that put labels where an image is: its own, or of one with channels those of
+    its last three axes."""
+    if layer.ndim > 3:
+        return place(job.geometry)
+    names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+    return {name: getattr(layer, name) for name in names}

@@ -1,28 +1,41 @@
-"""The widget's thread."""
+"""The widget's threads."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import flare
+import numpy as np
+from napari.layers import Labels
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
+from ._colours import colormap
+from ._geometry import METADATA
 from ._segmenter import Job, Segmenter, volumes
+
+
+def prepare() -> dict[str, Any]:
+    """Loads the library and what napari loads with its first labels, of which the window would
+    stand still; returns the devices."""
+    Labels(np.zeros((1, 1, 1), np.uint8), features={"index": [0], "name": [""]})
+    return flare.devices()
 
 
 class Signals(WorkerBaseSignals):
     progress = Signal(float, str)  # fraction of the whole, phase
     doubted = Signal(str)  # why the labels may be worthless
-    segmented = Signal(object)  # a Result
+    segmented = Signal(object)  # the labels layer
     measured = Signal(dict)  # millilitres by label
 
 
 class Worker(WorkerBase):
-    """Runs a job on one of napari's threads. Its signals arrive on the window's."""
+    """Runs a job on one of napari's threads and makes a layer of its result, which goes to where
+    the arguments say. Its signals arrive on the window's thread."""
 
-    def __init__(self, segmenter: Segmenter, job: Job) -> None:
+    def __init__(self, segmenter: Segmenter, job: Job, where: dict[str, Any]) -> None:
         super().__init__(SignalsClass=Signals)
-        self._segmenter, self._job = segmenter, job
+        self._segmenter, self._job, self._where = segmenter, job, where
 
     def work(self) -> Any:
         signals = self.signals
@@ -32,8 +45,17 @@ class Worker(WorkerBase):
             signals.doubted.emit,
             lambda: bool(self.abort_requested),
         )
+        names = result.names
+        layer = Labels(
+            result.labels,
+            name=f"{self._job.layer} labels",
+            features={"index": list(names), "name": list(names.values())},
+            colormap=colormap(names),
+            metadata={METADATA: {"model": result.description, "stats": result.stats}},
+            **self._where,
+        )
         if not self.abort_requested:
-            signals.segmented.emit(result)
+            signals.segmented.emit(layer)
             signals.measured.emit(volumes(result.labels, self._job.geometry))
 
     def quit(self) -> None:

@@ -55,6 +55,8 @@ class SegmentWidget(QWidget):
         self._image: Image | None = None  # of the running job
         self._labels: Labels | None = None  # the last result
         self._build()
+        # LPS is right-handed; with napari's own depth axis 3-D views would be mirror images.
+        napari_viewer.camera.orientation = ("away", "down", "right")
         layers = napari_viewer.layers
         layers.events.inserted.connect(self._layers_changed)
         layers.events.removed.connect(self._layers_changed)
@@ -74,9 +76,10 @@ class SegmentWidget(QWidget):
         file, folder = QToolButton(text="File…"), QToolButton(text="Folder…")
         file.clicked.connect(self._choose_file)
         folder.clicked.connect(self._choose_folder)
-        chooser = QHBoxLayout()
-        for part in (self.model, file, folder):
-            chooser.addWidget(part)
+        choosers = QHBoxLayout()
+        for button in (file, folder):
+            choosers.addWidget(button)
+        choosers.addStretch()
 
         self.layer = QComboBox()
         self.device = QComboBox()
@@ -86,8 +89,9 @@ class SegmentWidget(QWidget):
             self.mode.addItem(text, mode)
             self.mode.setItemData(self.mode.count() - 1, hint, Qt.ItemDataRole.ToolTipRole)
         form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        form.addRow("Model", chooser)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Model", self.model)
+        form.addRow("", choosers)
         form.addRow("Image", self.layer)
         form.addRow("Device", self.device)
         form.addRow("Mode", self.mode)
@@ -102,7 +106,8 @@ class SegmentWidget(QWidget):
         self.status = QLabel(wordWrap=True)
 
         self.organs = QTreeWidget()
-        self.organs.setHeaderLabels(["Organ", "ml"])
+        self.organs.setColumnCount(2)
+        self.organs.setHeaderHidden(True)
         self.organs.setRootIsDecorated(False)
         self.organs.setColumnWidth(0, 170)
         self.organs.itemClicked.connect(self._organ_clicked)
@@ -236,7 +241,9 @@ class SegmentWidget(QWidget):
         names = dict(zip(features["index"], features["name"], strict=True))
         for value, ml in volumes.items():
             name = names.get(value, str(value))
-            item = QTreeWidgetItem(self.organs, [name, f"{ml:.1f}" if ml < 10 else f"{ml:.0f}"])
+            item = QTreeWidgetItem(
+                self.organs, [name, f"{ml:.1f} ml" if ml < 10 else f"{ml:.0f} ml"]
+            )
             swatch = QPixmap(14, 14)
             swatch.fill(QColor.fromRgbF(*colour(value, name)))
             item.setIcon(0, QIcon(swatch))

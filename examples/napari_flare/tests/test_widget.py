@@ -85,7 +85,7 @@ def test_run_gives_the_labels_of_the_command_line(
     assert found == [names[value] for value in np.unique(expected.array) if value]
     assert len(found) > 8
     ml = (expected.array == 1).sum() * np.prod(expected.spacing) / 1000
-    assert f"{ml:.0f}" == organs.topLevelItem(0).text(1)
+    assert f"{ml:.0f} ml" == organs.topLevelItem(0).text(1)
     widget._organ_clicked(organs.topLevelItem(2))
     assert layer.selected_label == 3
     assert told() == []
@@ -151,6 +151,11 @@ def test_closing_the_widget_cancels(viewer: napari.Viewer, widget: SegmentWidget
     widget.deleteLater()  # as napari does with what is closed
     wait(lambda: ended, 30)
     assert worker.abort_requested
+
+
+def test_surfaces_are_no_mirror_images(viewer: napari.Viewer, widget: SegmentWidget) -> None:
+    """Of the axes z, y, x of LPS, a left-handed triple, as napari counts."""
+    assert str(viewer.camera.handedness) == "left"
 
 
 def test_chosen_layer_stays_chosen(viewer: napari.Viewer, widget: SegmentWidget) -> None:

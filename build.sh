@@ -187,7 +187,7 @@ build_packages() {
 	version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' segment/segment.go)
 	say packages "build/include build/lib/cmake build/lib/pkgconfig ($version)"
 	mkdir -p build/include build/lib/cmake/flare build/lib/pkgconfig
-	cp include/flare.h bindings/cpp/flare.hpp bindings/cpp/flare_trainer.hpp build/include/
+	cp include/flare.h bindings/cpp/flare.hpp bindings/cpp/flare_trainer.hpp bindings/cpp/flare_student.hpp build/include/
 	for file in flareConfig.cmake flareConfigVersion.cmake; do
 		sed "s/@VERSION@/$version/g" bindings/cpp/$file.in >build/lib/cmake/flare/$file
 	done

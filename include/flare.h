@@ -444,7 +444,8 @@ typedef struct flare_trainer_options {
     int32_t     strong;        /* non-zero: strong augmentation                            */
     int32_t     no_mirroring;  /* non-zero: neither in training nor in inference           */
     int32_t     soft;          /* non-zero: batches bring probabilities instead of labels  */
-    int32_t     weighted;      /* non-zero: batches bring a weight for each voxel          */
+    int32_t     weighted;      /* non-zero: batches bring a weight for each voxel; those
+                                * drawn from a cache the cases' (1 where they have none)   */
     int32_t     reserved;      /* 0                                                        */
     uint64_t    seed;          /* the same seed gives the same numbers                     */
     double      learning_rate; /* 0: 0.01                                                  */

@@ -51,6 +51,9 @@ func WriteBundle(out string, t Trained) error {
 // Parameters stay nil; done, to be called when the weights are not needed any more, frees
 // or closes what they lie in. Errors: those of Open but the devices'.
 func OpenWeights(path, fold string) (t Trained, weights *onnx.StateDict, done func(), err error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return folderWeights(path, fold)
+	}
 	r, model, done, err := read(path, OpenOptions{})
 	if err != nil {
 		return t, nil, nil, err
@@ -59,22 +62,27 @@ func OpenWeights(path, fold string) (t Trained, weights *onnx.StateDict, done fu
 		fold = r.folds[0]
 	}
 	t = Trained{Plans: r.plans, Dataset: r.dataset, Configuration: r.configuration.Name, Fold: fold, MirrorAxes: r.mirrorAxes}
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		// With the heads of deep supervision, which a bundle lacks.
-		done()
-		folder, err := nnunet.OpenFolder(path, "")
-		if err != nil {
-			return t, nil, nil, err
-		}
-		c, err := folder.OpenFold(fold)
-		if err != nil {
-			return t, nil, nil, err
-		}
-		return t, onnx.CheckpointWeights(c), func() { c.Close() }, nil
-	}
 	if weights, err = model.FoldWeights(fold); err != nil {
 		done()
 		return t, nil, nil, fault.New(fault.Unsupported, "%s: a network that others exported: it cannot be trained on (%w)", path, err)
 	}
 	return t, weights, done, nil
+}
+
+// folderWeights is OpenWeights of a results folder, whose checkpoints hold the heads of deep
+// supervision, too, which a bundle lacks.
+func folderWeights(path, fold string) (t Trained, weights *onnx.StateDict, done func(), err error) {
+	folder, err := nnunet.OpenFolder(path, "")
+	if err != nil {
+		return t, nil, nil, err
+	}
+	if folds := folder.DefaultFolds(); !slices.Contains(folds, fold) {
+		fold = folds[0]
+	}
+	c, err := folder.OpenFold(fold)
+	if err != nil {
+		return t, nil, nil, err
+	}
+	t = Trained{Plans: folder.Plans, Dataset: folder.Dataset, Configuration: folder.Configuration, Fold: fold, MirrorAxes: c.MirrorAxes}
+	return t, onnx.CheckpointWeights(c), func() { c.Close() }, nil
 }

@@ -16,7 +16,7 @@
 // Text       Strings are UTF-8. Descriptions (devices, models, statistics) are JSON, as flare.h
 //            specifies them.
 //
-// flare_trainer.hpp, beside it, has training.
+// flare_trainer.hpp, beside it, has training, flare_student.hpp the noisy student.
 //
 // All C++ is in these files, compiled by you, so the library's ABI stays that of flare.h.
 #ifndef FLARE_HPP
@@ -176,6 +176,40 @@ struct OpenOptions {
 // Of the library it may call Model::cancel() only.
 using Progress = std::function<bool(double fraction, const char *phase)>;
 
+namespace detail {
+
+// The progress function of one call, and the exception that it threw: none may pass through
+// the library.
+struct Watched {
+    const Progress &progress;
+    std::exception_ptr thrown;
+
+    explicit Watched(const Progress &p) : progress(p) {}
+    Watched(const Watched &) = delete;
+    Watched &operator=(const Watched &) = delete;
+
+    // For flare.h, with this as user.
+    flare_progress_fn function() const { return progress ? &Watched::on_progress : nullptr; }
+
+    void finish(flare_status status) const {
+        if (thrown) std::rethrow_exception(thrown);
+        check(status);
+    }
+
+private:
+    static std::int32_t on_progress(double fraction, const char *phase, void *user) noexcept {
+        Watched *call = static_cast<Watched *>(user);
+        try {
+            return call->progress(fraction, phase) ? 0 : 1;
+        } catch (...) {
+            call->thrown = std::current_exception();
+            return 1;
+        }
+    }
+};
+
+} // namespace detail
+
 // The labels of a cascade's first stage, which its second takes: one channel on the image's
 // grid, somebody else's memory. Empty: none.
 struct PreviousLabels {
@@ -299,18 +333,13 @@ public:
     flare_model *handle() const noexcept { return handle_; }
 
 private:
-    // The C options of one call, and the exception that its progress function threw: none may
-    // pass through the library.
-    struct Call {
-        const Progress &progress;
-        std::exception_ptr thrown;
+    // The C options of one call.
+    struct Call : detail::Watched {
         flare_segment_options options = FLARE_SEGMENT_OPTIONS_INIT;
 
-        explicit Call(const SegmentOptions &o) : progress(o.progress) {
-            if (progress) {
-                options.progress = &Call::on_progress;
-                options.progress_user = this;
-            }
+        explicit Call(const SegmentOptions &o) : Watched(o.progress) {
+            options.progress = function();
+            options.progress_user = static_cast<Watched *>(this);
             options.mirror = o.mirror;
             options.probabilities = o.probabilities;
             options.probabilities_count = o.probabilities_count;
@@ -327,21 +356,6 @@ private:
             options.roi = o.roi.empty() ? nullptr : o.roi.data();
             options.roi_count = o.roi.size();
             options.max_memory_bytes = o.max_memory_bytes;
-        }
-
-        static std::int32_t on_progress(double fraction, const char *phase, void *user) noexcept {
-            Call *call = static_cast<Call *>(user);
-            try {
-                return call->progress(fraction, phase) ? 0 : 1;
-            } catch (...) {
-                call->thrown = std::current_exception();
-                return 1;
-            }
-        }
-
-        void finish(flare_status status) {
-            if (thrown) std::rethrow_exception(thrown);
-            detail::check(status);
         }
     };
 

@@ -1,13 +1,16 @@
-// flare.hpp and flare_trainer.hpp: errors, moves, progress. With FLARE_TEST_NETWORK (capi/test/network) also training,
+// flare.hpp, flare_trainer.hpp and flare_student.hpp: errors, moves, progress. With FLARE_TEST_NETWORK (capi/test/network) also training,
 // with FLARE_TEST_MODEL segmenting, and with FLARE_TEST_CASCADE (capi/test/cascade.onnx)
 // cascades. Run by capi/test/run.sh in an empty folder.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <type_traits>
 
+#include "flare_student.hpp"
 #include "flare_trainer.hpp"
 
 static int failures = 0;
@@ -33,6 +36,8 @@ template <class F> static flare_status thrown(F f) {
 static_assert(!std::is_copy_constructible_v<flare::Model>);
 static_assert(!std::is_copy_constructible_v<flare::Trainer>);
 static_assert(!std::is_copy_constructible_v<flare::Image>);
+static_assert(!std::is_copy_constructible_v<flare::Labeller>);
+static_assert(std::is_nothrow_move_constructible_v<flare::Labeller>);
 static_assert(std::is_nothrow_move_constructible_v<flare::Trainer>);
 static_assert(std::is_nothrow_move_constructible_v<flare::Model>);
 static_assert(std::is_nothrow_move_assignable_v<flare::Model>);
@@ -286,12 +291,126 @@ static void test_trainer(const std::string &network) {
     CHECK(calls > 0 && thrown([] { flare::Model("run/model.onnx"); }) == FLARE_OK);
 }
 
+static bool has(const std::string &text, const std::string &part) {
+    return text.find(part) != std::string::npos;
+}
+
+// A MetaImage file of float or uint8 voxels of 1 mm.
+template <class T>
+static void write_image(const std::string &path, const std::array<std::int64_t, 3> &size, const std::vector<T> &voxels) {
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream file(path, std::ios::binary);
+    file << "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nDimSize = " << size[0] << " " << size[1]
+         << " " << size[2] << "\nElementSpacing = 1 1 1\nElementType = " << (sizeof(T) == 1 ? "MET_UCHAR" : "MET_FLOAT")
+         << "\nElementDataFile = LOCAL\n";
+    file.write(reinterpret_cast<const char *>(voxels.data()), std::streamsize(voxels.size() * sizeof(T)));
+}
+
+// Pseudo-labels, at once and case by case, and a student, of the network that test_trainer made.
+static void test_student() {
+    CHECK((flare::detail::texts("[]\n").empty()));
+    CHECK((flare::detail::texts(R"(["a","b\"]\\\u0026","\u00e4\u20ac é","",","])") ==
+           std::vector<std::string>{"a", "b\"]\\&", "\u00e4\u20ac \u00e9", "", ","}));
+
+    const std::array<std::int64_t, 3> size{20, 16, 12};
+    for (int number = 0; number < 6; number++) { // two manual labels, two without, one that is no image
+        std::vector<float> image(20 * 16 * 12);
+        std::vector<std::uint8_t> labels(image.size());
+        for (std::size_t i = 0; i < image.size(); i++) {
+            const std::size_t x = i % 20, y = i / 20 % 16;
+            labels[i] = x > 2 && x < 8 && y > 3 ? 1 : x > 9 && y < 8 ? 2 : 0;
+            image[i] = (labels[i] == 1 ? 1.5f : labels[i] == 2 ? -1.5f : 0) + float((i * 7 + std::size_t(number)) % 13) / 13;
+        }
+        const std::string name = "case" + std::to_string(number);
+        write_image(number < 3 ? "raw/imagesTr/" + name + "_0000.mha" : "images/" + name + "_0000.mha", size, image);
+        if (number < 3) write_image("raw/labelsTr/" + name + ".mha", size, labels);
+    }
+    std::ofstream("raw/dataset.json") << R"({"channel_names": {"0": "MRI"}, "labels": {"background": 0, "bright": 1, "dark": 2},
+        "numTraining": 3, "file_ending": ".mha"})";
+
+    flare::PseudoLabelOptions options;
+    CHECK(thrown([&] { flare::pseudo_label("images", "labels", options); }) == FLARE_ERR_ARGUMENT);
+    options.models = {"model.onnx", "run/model.onnx"};
+    options.threads = 2;
+    int calls = 0;
+    options.progress = [&](double fraction, const char *phase) {
+        calls++;
+        CHECK(fraction >= 0 && fraction <= 1 && std::string(phase) == "label");
+        return true;
+    };
+    const std::string scores = flare::pseudo_label("images", "labels", options);
+    CHECK(calls > 0 && has(scores, "\"case\":\"case5\"") && has(scores, "\"fold_agreement\":0."));
+    CHECK(std::filesystem::exists("labels/case3.mha") && !std::filesystem::exists("labels/case0.mha"));
+    options.progress = [](double, const char *) { return false; };
+    CHECK(thrown([&] { flare::pseudo_label("images", "stopped", options); }) == FLARE_ERR_CANCELLED);
+    options.progress = [](double, const char *) -> bool { throw std::logic_error("mine"); };
+    std::string caught;
+    try {
+        flare::pseudo_label("images", "stopped", options);
+    } catch (const std::logic_error &e) {
+        caught = e.what();
+    }
+    CHECK(caught == "mine");
+    CHECK(thrown([&] { flare::Labeller("images", "one", options); }) == FLARE_ERR_ARGUMENT); // progress
+    options.progress = {};
+
+    std::ofstream("images/case4_0000.mha") << "nonsense";
+    caught.clear();
+    try {
+        flare::pseudo_label("images", "labels", options);
+    } catch (const flare::CasesSkipped &e) {
+        CHECK(e.status() == FLARE_ERR_FORMAT && has(e.what(), "1 of 3 cases"));
+        caught = e.report();
+    }
+    CHECK(has(caught, "\"case\":\"case5\"") && has(caught, "\"skipped\":[{\"case\":\"case4\""));
+
+    flare::Labeller first("images", "one", options);
+    flare::Labeller labeller = std::move(first);
+    CHECK(thrown([&] { first.cases(); }) == FLARE_ERR_HANDLE); // moved from
+    CHECK((labeller.cases() == std::vector<std::string>{"case3", "case4", "case5"}));
+    CHECK(has(labeller.label("case5"), "\"case\":\"case5\""));
+    caught.clear();
+    try {
+        labeller.label("case4");
+    } catch (const flare::CasesSkipped &e) {
+        caught = e.report();
+    }
+    CHECK(has(caught, "\"case4\""));
+    CHECK(thrown([&] { labeller.label("case9"); }) == FLARE_ERR_NOT_FOUND);
+    labeller.cancel();
+    CHECK(std::filesystem::exists("one/case5.mha") && !std::filesystem::exists("one/case3.mha"));
+
+    CHECK(thrown([] { flare::student("none.json"); }) == FLARE_ERR_NOT_FOUND);
+    std::ofstream("config.json") << R"({"labelled": "raw", "unlabelled": "images", "run": "student", "threads": 2,
+        "teacher": {"models": ["model.onnx", "run/model.onnx"]},
+        "student": {"training": {"epochs": 1, "iterations": 2, "validation_iterations": 1, "batch": 2}}})";
+    CHECK(thrown([] { flare::student("config.json", [](double, const char *) { return false; }); }) == FLARE_ERR_CANCELLED);
+    caught.clear();
+    std::vector<std::string> stages;
+    try {
+        flare::student("config.json", [&](double, const char *stage) {
+            stages.push_back(stage);
+            return true;
+        });
+    } catch (const flare::CasesSkipped &e) {
+        CHECK(e.status() == FLARE_ERR_FORMAT);
+        caught = e.report();
+    }
+    CHECK(has(caught, "student.onnx") && has(caught, "\"kept\":2") && std::filesystem::exists("student/student.onnx"));
+    std::filesystem::remove("images/case4_0000.mha");
+    CHECK(std::find(stages.begin(), stages.end(), "round_1_student") != stages.end());
+    CHECK(has(flare::student("config.json"), "\"skipped\":[]"));
+}
+
 int main() {
     try {
         test_without_model();
-        if (const char *network = std::getenv("FLARE_TEST_NETWORK")) test_trainer(network);
-    test_evaluate();
-    test_images();
+        test_evaluate();
+        test_images();
+        if (const char *network = std::getenv("FLARE_TEST_NETWORK")) {
+            test_trainer(network);
+            test_student();
+        }
         if (const char *path = std::getenv("FLARE_TEST_MODEL")) {
             test_with_model(path);
             if (const char *cascade = std::getenv("FLARE_TEST_CASCADE")) test_cascade(cascade);

@@ -65,6 +65,12 @@ pass image_test "$work/image_test"
 pass trainer_test "$work/trainer_test"
 $CXX -std=c++17 $strict -I"$root/bindings/cpp" "$root/bindings/cpp/hpp_test.cpp" -o "$work/hpp_test" $link
 pass hpp_test "$work/hpp_test"
+{
+    printf '#include "flare_student.hpp"\nint main() {\n'
+    sed -n '/^#ifndef/q; s|^//     ||p' "$root/bindings/cpp/flare_student.hpp"
+    echo '}'
+} >"$work/example.cpp"
+pass "flare_student.hpp's example compiles" $CXX -std=c++17 $strict -I"$root/bindings/cpp" -fsyntax-only "$work/example.cpp"
 if [ -n "$panic_lib" ]; then
     pass panic_test env LD_LIBRARY_PATH="$panic_lib" "$work/panic_test"
 else

@@ -17,16 +17,16 @@ func (c *studentCommand) Help() string {
 	return `CONFIG.json, with what may be left out at its defaults:
 
 {"labelled": "nnUNet_raw/Dataset001", "unlabelled": "images", "run": "run",
- "test": {"images": "test/images", "labels": "test/labels"},
+ "test": {"images": "test/images", "labels": "test/labels", "tolerance_mm": 1},
  "teacher": {"planner": "ExperimentPlanner", "configuration": "3d_fullres", "folds": ["0", "1", "2", "3", "4"], "training": {"epochs": 1000}},
- "pseudo_labels": {"mirror": true, "ignore_below": 0},
+ "pseudo_labels": {"mirror": true, "ignore_below": 0, "weights": false},
  "selection": {"fold_agreement": 0.7, "round_agreement": 0, "keep": 1},
  "student": {"planner": "Student", "training": {"strong": true, "no_mirroring": true, "dropout": 0.1, "stochastic_depth": 0.1}},
  "fine_tuning": {"epochs": 100, "learning_rate": 0.001},
  "supervised": {},
  "rounds": 1}
 
-Without test nothing is compared, without fine_tuning and supervised these are not trained. "teacher": {"models": ["a.onnx", "b.onnx"]} takes networks that are there. Without planner (or plans, a file) the student has the teacher's plans. All keys of training: those of config.json in the run.
+Without test nothing is compared, without fine_tuning and supervised these are not trained. "teacher": {"models": ["a.onnx", "b.onnx"]} takes networks that are there. With weights the student learns less from voxels on which the folds, and the earlier round, do not agree. Without planner (or plans, a file) the student has the teacher's plans. All keys of training: those of config.json in the run.
 
 The run's folder holds each stage's state, pseudo-labels with their scores (selection.json tells what was decided on each), trainings with their curves, RESULTS.md, and student.onnx, the result. Interrupted in whatever way, the command goes on where it was; after a change of CONFIG.json it does again what depends on it.`
 }
@@ -70,7 +70,7 @@ func (c *studentCommand) Run(ctx context.Context, d *display) error {
 		return err
 	}
 	for _, m := range results.Models {
-		d.line("%s: mean Dice %.4f, %.2f s for a case, %d passes for a tile", m.Name, m.Mean, m.Seconds, m.Passes)
+		d.line("%s: mean Dice %.4f, NSD %.4f, %.2f s for a case, %d passes for a tile", m.Name, m.Mean, m.MeanNSD, m.Seconds, m.Passes)
 	}
 	d.line("%s", results.Bundle)
 	return results.Err()

@@ -3,6 +3,7 @@ package evaluate
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/csv"
 	"encoding/json"
 	"math"
@@ -133,7 +134,7 @@ func TestCasesThatFail(t *testing.T) {
 	good := cube(1, [3]int{2, 2, 2}, [3]int{6, 6, 6})
 	moved := *good
 	moved.Origin[0]++
-	for _, name := range []string{"damaged", "fine", "missing", "moved", "nan"} {
+	for _, name := range []string{"damaged", "fine", "missing", "moved", "nan", "spacing"} {
 		write(t, good, dir, "ref", name+".nii")
 		write(t, good, dir, "pred", name+".nii")
 	}
@@ -146,16 +147,21 @@ func TestCasesThatFail(t *testing.T) {
 	clear(floats.Data)
 	volume.As[float32](floats)[5] = float32(math.NaN())
 	write(t, floats, dir, "pred", "nan.nii")
+	header, err := os.ReadFile(filepath.Join(dir, "pred", "spacing.nii"))
+	require.NoError(t, err)
+	binary.LittleEndian.PutUint32(header[80+4:], math.Float32bits(float32(math.NaN()))) // pixdim[2]
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "pred", "spacing.nii"), header, 0o666))
 	r, err := Files(context.Background(), filepath.Join(dir, "pred"), filepath.Join(dir, "ref"), Options{})
-	assert.ErrorContains(t, err, "4 of 5 cases could not be scored, the first: ")
+	assert.ErrorContains(t, err, "5 of 6 cases could not be scored, the first: ")
 	assert.Equal(t, fault.Format, fault.KindOf(err))
 	require.NotNil(t, r)
 	require.Len(t, r.Cases, 1)
 	assert.Equal(t, "fine", r.Cases[0].Name)
-	assert.Len(t, r.Failed, 4)
+	assert.Len(t, r.Failed, 5)
 	assert.Contains(t, r.Failed["missing"], "there is no prediction for it")
 	assert.Contains(t, r.Failed["moved"], "differ in origin")
 	assert.Contains(t, r.Failed["nan"], "1 voxels are NaN")
+	assert.Contains(t, r.Failed["spacing"], "pixdim[2] (voxel size) is NaN")
 
 	r, err = Files(context.Background(), filepath.Join(dir, "pred", "moved.nii"), filepath.Join(dir, "ref", "moved.nii"), Options{Resample: true})
 	require.NoError(t, err)

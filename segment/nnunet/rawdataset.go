@@ -12,7 +12,8 @@ import (
 )
 
 // RawDataset is a dataset as users hand it to nnU-Net: a folder with dataset.json,
-// imagesTr/CASE_0000.nii.gz (_0001 for the next channel, ...) and labelsTr/CASE.nii.gz; or
+// imagesTr/CASE_0000.nii.gz (_0001 for the next channel, ...), labelsTr/CASE.nii.gz and, which
+// is no part of nnU-Net and may be left out for any case, weightsTr/CASE.nii.gz; or
 // dataset.json lists the files under the key "dataset" (utilities/utils.py,
 // get_filenames_of_train_images_and_targets).
 type RawDataset struct {
@@ -27,6 +28,7 @@ type RawCase struct {
 	Name   string
 	Images []string // a file for each channel, or one that holds all of them
 	Label  string
+	Weight string // how much each voxel counts in training: uint8, 255 is 1; "": all are 1
 }
 
 // ReadDataset reads a dataset.json. Errors: NotFound, IO, and those of ParseDataset.
@@ -106,7 +108,7 @@ func (r *RawDataset) listed(o object) {
 		for i := range images {
 			images[i] = r.resolve(images[i], o.rep)
 		}
-		r.Cases = append(r.Cases, RawCase{name, images, r.resolve(label, o.rep)})
+		r.Cases = append(r.Cases, RawCase{Name: name, Images: images, Label: r.resolve(label, o.rep)})
 	}
 }
 
@@ -168,9 +170,17 @@ func (r *RawDataset) find(rep *report) error {
 		if !slices.Contains(labelled, name+ending) {
 			rep.add(fault.Model, "labelsTr/%s%s is missing", name, ending)
 		}
+		if weight := filepath.Join(r.Folder, "weightsTr", name+ending); exists(weight) {
+			c.Weight = weight
+		}
 		r.Cases = append(r.Cases, c)
 	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // namesIn returns the names in a folder that end in ending, sorted.

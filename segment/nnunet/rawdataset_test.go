@@ -27,14 +27,14 @@ const rawJSON = `{"channel_names": {"0": "T1", "1": "T2"}, "labels": {"backgroun
 func TestRawDatasetFolders(t *testing.T) {
 	// Files of other endings are none of the dataset; a single file may hold all channels.
 	folder := rawDataset(t, rawJSON+"}", "imagesTr/b_2_0000.nii.gz", "imagesTr/a_0001.nii.gz", "imagesTr/a_0000.nii.gz", "imagesTr/c_0000.nii",
-		"labelsTr/a.nii.gz", "labelsTr/b_2.nii.gz", "labelsTr/more.nii.gz")
+		"labelsTr/a.nii.gz", "labelsTr/b_2.nii.gz", "labelsTr/more.nii.gz", "weightsTr/b_2.nii.gz")
 	r, err := OpenRawDataset(folder + "/")
 	require.NoError(t, err)
 	at := func(name string) string { return filepath.Join(folder, name) }
 	assert.Equal(t, "Dataset003_Files", r.Name)
 	assert.Equal(t, []RawCase{
-		{"a", []string{at("imagesTr/a_0000.nii.gz"), at("imagesTr/a_0001.nii.gz")}, at("labelsTr/a.nii.gz")},
-		{"b_2", []string{at("imagesTr/b_2_0000.nii.gz")}, at("labelsTr/b_2.nii.gz")},
+		{"a", []string{at("imagesTr/a_0000.nii.gz"), at("imagesTr/a_0001.nii.gz")}, at("labelsTr/a.nii.gz"), ""},
+		{"b_2", []string{at("imagesTr/b_2_0000.nii.gz")}, at("labelsTr/b_2.nii.gz"), at("weightsTr/b_2.nii.gz")},
 	}, r.Cases)
 }
 
@@ -47,8 +47,8 @@ func TestRawDatasetListed(t *testing.T) {
 	require.NoError(t, err)
 	at := func(name string) string { return filepath.Join(folder, name) }
 	assert.Equal(t, []RawCase{ // in the file's order
-		{"z", []string{at("t1/z.nii.gz"), at("t2/z.nii.gz")}, at("t2/l.nii.gz")},
-		{"a", []string{at("t1/z.nii.gz")}, at("t1/$FLARE_TEST_NOWHERE.nii.gz")},
+		{"z", []string{at("t1/z.nii.gz"), at("t2/z.nii.gz")}, at("t2/l.nii.gz"), ""},
+		{"a", []string{at("t1/z.nii.gz")}, at("t1/$FLARE_TEST_NOWHERE.nii.gz"), ""},
 	}, r.Cases)
 }
 

@@ -3,7 +3,6 @@ package student
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +13,6 @@ import (
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/nnunet"
-	"github.com/libflare/libflare/segment/train"
 )
 
 // Results is RESULTS.json.
@@ -24,6 +22,8 @@ type Results struct {
 	Rounds  []RoundResult `json:"rounds"`
 	Models  []ModelResult `json:"models"` // on the test cases; none without
 	Skipped []Skipped     `json:"skipped"`
+
+	Tolerance float64 `json:"tolerance_mm,omitempty"` // of NSD
 
 	labels     string // digest of the last round's
 	unlabelled int
@@ -43,18 +43,28 @@ type RoundResult struct {
 type ModelResult struct {
 	Name    string       `json:"name"`
 	File    string       `json:"file"`
-	Passes  int          `json:"passes"`       // of a network for each tile: folds x flips
-	Dice    []float64    `json:"dice"`         // of each label, mean over the cases
-	Mean    float64      `json:"mean_dice"`    // of those
+	Passes  int          `json:"passes"` // of a network for each tile: folds x flips
+	Agreed               // with the right labels
 	Seconds float64      `json:"seconds"`      // for a case, median
 	Memory  int64        `json:"memory_bytes"` // peak, beyond what the process held before the model was opened; 0: not known
 	Cases   []CaseScores `json:"cases"`
 }
 
-// CaseScores is one test case.
+// Agreed is how well a model's labels agree with the right ones.
+type Agreed struct {
+	Dice        []float64  `json:"dice"`          // of each label, mean over the cases
+	NSD         []float64  `json:"nsd"`           // likewise
+	Mean        float64    `json:"mean_dice"`     // of those
+	MeanNSD     float64    `json:"mean_nsd"`      // likewise
+	Interval    [2]float64 `json:"dice_interval"` // of the mean over the cases, 95 %, by bootstrap
+	NSDInterval [2]float64 `json:"nsd_interval"`
+}
+
+// CaseScores is one test case. A label that neither map has scores 1.
 type CaseScores struct {
 	Case    string    `json:"case"`
 	Dice    []float64 `json:"dice"` // of each label
+	NSD     []float64 `json:"nsd"`  // likewise
 	Seconds float64   `json:"seconds"`
 }
 
@@ -67,16 +77,13 @@ type model struct {
 	mirror     bool
 }
 
-// compare segments the test cases with all models and writes RESULTS.md and RESULTS.json.
+// compare segments the test cases with all models, scores the labels and writes RESULTS.md
+// and RESULTS.json.
 func (r *runner) compare(models []model) error {
 	for _, l := range r.foreground() {
 		r.results.Labels = append(r.results.Labels, l.Name)
 	}
-	var ids [][]string
-	for _, k := range r.test {
-		ids = append(ids, []string{k.name, k.image, k.label})
-	}
-	test, err := identity(ids)
+	test, err := r.testIdentity()
 	if err != nil {
 		return err
 	}
@@ -88,17 +95,28 @@ func (r *runner) compare(models []model) error {
 		if err != nil {
 			return err
 		}
+		name := strings.NewReplacer(", ", "_", " ", "_", "-", "_").Replace(m.name)
+		folder := filepath.Join("comparison", name)
 		result := ModelResult{}
-		name := "compare_" + strings.NewReplacer(", ", "_", " ", "_", "-", "_").Replace(m.name)
-		folder := filepath.Join("comparison", strings.TrimPrefix(name, "compare_"))
-		if _, err := r.stage(stage{name: name, folder: folder, depends: []any{sum, test, m.mirror, r.Mode}, result: &result, do: func() error {
+		key, err := r.stage(stage{name: "compare_" + name, folder: folder, depends: []any{sum, test, m.mirror, r.Mode}, result: &result, outputs: r.predictions(folder), do: func() error {
 			result = ModelResult{}
 			return r.evaluate(m, folder, &result)
+		}})
+		if err != nil {
+			return err
+		}
+		scores := scored{}
+		if _, err := r.stage(stage{name: "score_" + name, depends: []any{key, r.Test.Tolerance}, result: &scores, do: func() (err error) {
+			scores, err = r.score(folder)
+			return err
 		}}); err != nil {
 			return err
 		}
-		result.Name, result.File = m.name, m.file
-		r.results.Models = append(r.results.Models, result)
+		result.Name, result.File, result.Agreed = m.name, m.file, scores.Agreed
+		for i := range result.Cases {
+			result.Cases[i].Dice, result.Cases[i].NSD = scores.Cases[i].Dice, scores.Cases[i].NSD
+		}
+		r.results.Models, r.results.Tolerance = append(r.results.Models, result), r.Test.Tolerance
 	}
 	if err := r.write(r.path("RESULTS.json"), marshal(&r.results)); err != nil {
 		return err
@@ -106,12 +124,29 @@ func (r *runner) compare(models []model) error {
 	return r.write(r.path("RESULTS.md"), r.table())
 }
 
+// testIdentity digests the test cases' files.
+func (r *runner) testIdentity() (string, error) {
+	var ids [][]string
+	for _, k := range r.test {
+		ids = append(ids, []string{k.name, k.image, k.label})
+	}
+	return identity(ids)
+}
+
 // foreground returns the labels or regions that are compared.
 func (r *runner) foreground() []nnunet.Label {
 	return slices.DeleteFunc(slices.Clone(r.raw.Dataset.Labels), func(l nnunet.Label) bool { return l.Name == "background" })
 }
 
-// evaluate segments the test cases with a model.
+// predictions returns the files of a model's labels, of the run.
+func (r *runner) predictions(folder string) (files []string) {
+	for _, k := range r.test {
+		files = append(files, filepath.Join(folder, k.name+imageio.Ending(k.image)))
+	}
+	return files
+}
+
+// evaluate segments the test cases with a model, and takes time and memory.
 func (r *runner) evaluate(m model, folder string, out *ModelResult) error {
 	if err := os.MkdirAll(r.path(folder), 0o777); err != nil {
 		return fault.File(r.path(folder), err)
@@ -127,43 +162,22 @@ func (r *runner) evaluate(m model, folder string, out *ModelResult) error {
 	if m.mirror {
 		out.Passes <<= len(d.MirrorAxes)
 	}
-	var labels [][]int
-	for _, l := range r.foreground() {
-		labels = append(labels, l.Values)
-	}
 	var seconds []float64
-	for i, k := range r.test {
+	for i, file := range r.predictions(folder) {
+		k := r.test[i]
 		r.tell(float64(i)/float64(len(r.test)), "%s", k.name)
-		file := r.path(folder, k.name+imageio.Ending(k.image))
-		stats, err := s.SegmentFile(r.ctx, k.image, file, segment.Options{Mirror: m.mirror})
+		stats, err := s.SegmentFile(r.ctx, k.image, r.path(file), segment.Options{Mirror: m.mirror})
 		if err != nil {
 			return err
-		}
-		metrics, err := train.Compare(r.ctx, file, k.label, labels, r.raw.Dataset.IgnoreLabel)
-		if err != nil {
-			return err
-		}
-		dice := make([]float64, len(metrics))
-		for i, m := range metrics {
-			if dice[i] = m.Dice; math.IsNaN(m.Dice) {
-				dice[i] = 1 // in neither
-			}
 		}
 		if before > 0 {
 			out.Memory = max(out.Memory, stats.PeakMemory-before)
 		}
 		seconds = append(seconds, stats.Seconds.Total)
-		out.Cases = append(out.Cases, CaseScores{k.name, dice, stats.Seconds.Total})
+		out.Cases = append(out.Cases, CaseScores{Case: k.name, Seconds: stats.Seconds.Total})
 	}
 	slices.Sort(seconds)
 	out.Seconds = seconds[len(seconds)/2]
-	out.Dice = make([]float64, len(r.results.Labels))
-	for i := range out.Dice {
-		for _, c := range out.Cases {
-			out.Dice[i] += c.Dice[i] / float64(len(out.Cases))
-		}
-		out.Mean += out.Dice[i] / float64(len(out.Dice))
-	}
 	return nil
 }
 
@@ -201,22 +215,28 @@ func (r *runner) table() []byte {
 		b.WriteString("\nThere are no test cases to compare the models on.\n")
 		return b.Bytes()
 	}
-	fmt.Fprintf(&b, "\nDice on %d test cases, mean; seconds for a case, median; memory beyond what the process held before.\n\n", len(r.test))
-	b.WriteString("| model | passes |")
-	for _, l := range r.results.Labels {
-		fmt.Fprintf(&b, " %s |", l)
-	}
-	b.WriteString(" mean | seconds | memory |\n|---|---|" + strings.Repeat("---|", len(r.results.Labels)+3) + "\n")
+	fmt.Fprintf(&b, "\nOn %d test cases: mean Dice and NSD (%g mm) with their intervals (bootstrap over the cases); seconds for a case, median; memory beyond what the process held before.\n\n",
+		len(r.test), r.results.Tolerance)
+	b.WriteString("| model | passes | Dice | 95 % | NSD | 95 % | seconds | memory |\n|---|---|---|---|---|---|---|---|\n")
 	for _, m := range r.results.Models {
-		fmt.Fprintf(&b, "| %s | %d |", m.Name, m.Passes)
-		for _, d := range append(slices.Clone(m.Dice), m.Mean) {
-			fmt.Fprintf(&b, " %.4f |", d)
-		}
 		memory := "-"
 		if m.Memory > 0 {
-			memory = fmt.Sprintf("%.2f GB", float64(m.Memory)/1e9)
+			memory = fmt.Sprintf("%.0f MB", float64(m.Memory)/1e6)
 		}
-		fmt.Fprintf(&b, " %.2f | %s |\n", m.Seconds, memory)
+		fmt.Fprintf(&b, "| %s | %d | %.4f | %.4f to %.4f | %.4f | %.4f to %.4f | %.2f | %s |\n", m.Name, m.Passes, m.Mean, m.Interval[0], m.Interval[1],
+			m.MeanNSD, m.NSDInterval[0], m.NSDInterval[1], m.Seconds, memory)
+	}
+	b.WriteString("\nDice / NSD of each label, means over the cases:\n\n| |")
+	for _, m := range r.results.Models {
+		fmt.Fprintf(&b, " %s |", m.Name)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(r.results.Models)) + "\n")
+	for i, l := range r.results.Labels {
+		fmt.Fprintf(&b, "| %s |", l)
+		for _, m := range r.results.Models {
+			fmt.Fprintf(&b, " %.4f / %.4f |", m.Dice[i], m.NSD[i])
+		}
+		b.WriteString("\n")
 	}
 	return b.Bytes()
 }

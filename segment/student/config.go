@@ -3,6 +3,7 @@ package student
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -38,6 +39,8 @@ type Config struct {
 type Test struct {
 	Images string `json:"images"` // folder
 	Labels string `json:"labels"` // folder: CASE.nii.gz (or another ending) of every image
+
+	Tolerance float64 `json:"tolerance_mm"` // within which surfaces agree for NSD; 0: 1 mm
 }
 
 // Teacher is trained in folds, or there.
@@ -58,7 +61,8 @@ type Network struct {
 // PseudoLabels is how the unlabelled images are labelled.
 type PseudoLabels struct {
 	Mirror      bool    `json:"mirror"`
-	IgnoreBelow float64 `json:"ignore_below"` // as LabelOptions
+	IgnoreBelow float64 `json:"ignore_below"`      // as LabelOptions
+	Weights     bool    `json:"weights,omitempty"` // as LabelOptions: the student learns less from what is doubtful
 }
 
 // Selection says which pseudo-labels are kept. Cases in which nothing was found are not.
@@ -147,8 +151,13 @@ func (c *Config) check() error {
 			return fault.New(fault.Argument, "%q is missing, expected a path", p.key)
 		}
 	}
-	if c.Test != nil && (c.Test.Images == "" || c.Test.Labels == "") {
-		return fault.New(fault.Argument, "\"test\" needs \"images\" and \"labels\", two folders")
+	if t := c.Test; t != nil {
+		if t.Images == "" || t.Labels == "" {
+			return fault.New(fault.Argument, "\"test\" needs \"images\" and \"labels\", two folders")
+		}
+		if !(t.Tolerance >= 0) || math.IsInf(t.Tolerance, 0) {
+			return fault.New(fault.Argument, "test.tolerance_mm is %g, must be a positive number", t.Tolerance)
+		}
 	}
 	if c.Rounds < 1 || c.Rounds > 100 {
 		return fault.New(fault.Argument, "rounds is %d, must be 1 to 100", c.Rounds)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/nnunet"
 )
@@ -35,13 +36,14 @@ func TestRead(t *testing.T) {
 		`{`:                             "unexpected EOF",
 		`{"labelled": "a", "run": "b"}`: `"unlabelled" is missing`,
 		`{"label": "a"}`:                `unknown field "label"`,
-		`{"student": {"training": {"depth": 1}}}`:                                              `unknown field "depth"`,
-		`{"labelled": "a", "unlabelled": "c", "run": "b", "rounds": 0}`:                        "rounds is 0",
-		`{"labelled": "a", "unlabelled": "c", "run": "b", "mode": "quick"}`:                    `mode "quick"`,
-		`{"labelled": "a", "unlabelled": "c", "run": "b", "selection": {"keep": 0}}`:           "selection.keep is 0",
-		`{"labelled": "a", "unlabelled": "c", "run": "b", "teacher": {"folds": []}}`:           "neither models nor folds",
-		`{"labelled": "a", "unlabelled": "c", "run": "b", "test": {"images": "x"}}`:            `"test" needs`,
-		`{"labelled": "a", "unlabelled": "c", "run": "b", "selection": {"fold_agreement": 2}}`: "fold_agreement is 2",
+		`{"student": {"training": {"depth": 1}}}`:                                                                      `unknown field "depth"`,
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "rounds": 0}`:                                                "rounds is 0",
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "mode": "quick"}`:                                            `mode "quick"`,
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "selection": {"keep": 0}}`:                                   "selection.keep is 0",
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "teacher": {"folds": []}}`:                                   "neither models nor folds",
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "test": {"images": "x"}}`:                                    `"test" needs`,
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "selection": {"fold_agreement": 2}}`:                         "fold_agreement is 2",
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "test": {"images": "x", "labels": "y", "tolerance_mm": -1}}`: "tolerance_mm is -1",
 	} {
 		write(text)
 		_, err := Read(path)
@@ -142,10 +144,19 @@ func TestRunBadInput(t *testing.T) {
 	refused(fault.Argument, "case case_00 is among the labelled cases as well", func(c *Config) { c.Unlabelled = filepath.Join(c.Labelled, "imagesTr") })
 	refused(fault.Argument, "holds other things", func(c *Config) { c.Run = base.Unlabelled })
 	other := filepath.Join(toyFolder(t, 30, 1), "imagesTr")
-	refused(fault.NotFound, "holds no labels of case case_30", func(c *Config) { c.Test = &Test{other, c.Labelled} })
-	refused(fault.Argument, "case case_10 is among the unlabelled cases as well", func(c *Config) { c.Test = &Test{c.Unlabelled, c.Unlabelled} })
+	refused(fault.NotFound, "holds no labels of case case_30", func(c *Config) { c.Test = &Test{Images: other, Labels: c.Labelled} })
+	refused(fault.Argument, "case case_10 is among the unlabelled cases as well", func(c *Config) { c.Test = &Test{Images: c.Unlabelled, Labels: c.Unlabelled} })
 	refused(fault.NotFound, "no such file", func(c *Config) { c.Labelled = filepath.Join(c.Run, "none") })
 	refused(fault.Model, "no configuration \"2d\"", func(c *Config) { c.Student.Configuration = "2d" })
+
+	moved := toyFolder(t, 40, 1)
+	image, labels := toyImage(t, 40)
+	labels.Spacing[1] = 2
+	require.NoError(t, imageio.Write(t.Context(), filepath.Join(moved, "labelsTr", "case_40.nii.gz"), labels))
+	test := &Test{Images: filepath.Join(moved, "imagesTr"), Labels: filepath.Join(moved, "labelsTr")}
+	refused(fault.Model, "case_40.nii.gz: spacing [1 2 1] mm (x, y, z), but its image", func(c *Config) { c.Test = test })
+	require.NoError(t, imageio.Write(t.Context(), filepath.Join(moved, "labelsTr", "case_40.nii.gz"), image))
+	refused(fault.Format, "a voxel is ", func(c *Config) { c.Test = test })
 
 	// An image that cannot be read is left out, and known to be.
 	c := base

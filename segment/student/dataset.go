@@ -20,6 +20,7 @@ type studentCase struct {
 	name   string
 	images []string // by channel, or one file with all
 	label  string
+	weight string // of the voxels, or ""
 }
 
 // writeDataset makes a raw dataset in nnU-Net's layout, of links to files that lie
@@ -39,6 +40,14 @@ func writeDataset(folder string, d *nnunet.Dataset, ignore bool, cases []student
 		}
 		if err := link(c.label, filepath.Join(folder, "labelsTr", c.name+d.FileEnding), d.FileEnding); err != nil {
 			return err
+		}
+		if c.weight != "" {
+			if err := os.MkdirAll(filepath.Join(folder, "weightsTr"), 0o777); err != nil {
+				return fault.File(folder, err)
+			}
+			if err := link(c.weight, filepath.Join(folder, "weightsTr", c.name+d.FileEnding), d.FileEnding); err != nil {
+				return err
+			}
 		}
 	}
 	text, err := datasetJSON(d, ignore, len(cases))

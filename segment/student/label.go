@@ -29,6 +29,7 @@ type LabelOptions struct {
 
 	NoMirror    bool    // leave out the mirror flips that the teacher was trained with
 	IgnoreBelow float64 // voxels where a smaller share of the folds agrees with all get the dataset's ignore label; 0: none
+	Weights     bool    // voxels get weights for training: the share of the folds, and of Previous as one more, that agree with all
 	SoftBelow   float64 // probabilities are kept of voxels whose largest is smaller; 0: none
 
 	Shard, Shards int // this is part Shard (from 1) of Shards, which divide the cases between them; 0, 0: all
@@ -66,7 +67,10 @@ type Skipped struct {
 	Kind   fault.Kind `json:"kind"` // of the error, as the exit code
 }
 
-const joinedFile = "teacher.onnx"
+const (
+	joinedFile    = "teacher.onnx"
+	weightsFolder = "weights"
+)
 
 // Label segments every image of a folder with a teacher, opened once, and leaves in Out for
 // each
@@ -74,6 +78,7 @@ const joinedFile = "teacher.onnx"
 //	CASE.nii.gz  (or another ending, as the image) the labels, on the image's grid
 //	CASE.json    Scores
 //	CASE.npz     with SoftBelow: the probabilities of uncertain voxels (soft.go)
+//	weights/CASE.nii.gz  with Weights: uint8, 255 where all agree
 //
 // and teacher.onnx, where the teacher is not one bundle but several folds that were joined.
 // CASE.json appears last: a case with it is finished, and is kept by later calls with the
@@ -218,7 +223,7 @@ func readable(err error) error {
 
 // options returns what decides, besides the image, how a case comes out.
 func (l *Labeller) options() ScoresOptions {
-	return ScoresOptions{Teacher: l.digest, Mirror: !l.NoMirror, Fast: l.Open.Mode == "fast", Folds: l.Open.Folds, IgnoreBelow: l.IgnoreBelow, SoftBelow: l.SoftBelow}
+	return ScoresOptions{Teacher: l.digest, Mirror: !l.NoMirror, Fast: l.Open.Mode == "fast", Folds: l.Open.Folds, IgnoreBelow: l.IgnoreBelow, SoftBelow: l.SoftBelow, Weights: l.Weights}
 }
 
 // label does a case and writes its files, CASE.json last.
@@ -249,7 +254,7 @@ func (l *Labeller) label(ctx context.Context, path, out string, s *Scores) error
 			l.Progress(LabelProgress{Case: s.Case, Done: l.done, Total: len(l.Cases), Phase: phase, Fraction: fraction})
 		}
 	}}
-	if l.IgnoreBelow > 0 {
+	if l.IgnoreBelow > 0 || l.Weights {
 		if agreement.Voxels, err = cmem.Alloc[uint8](image.Voxels()); err != nil {
 			return err
 		}
@@ -265,10 +270,15 @@ func (l *Labeller) label(ctx context.Context, path, out string, s *Scores) error
 		return readable(fault.New(fault.KindOf(err), "%s: %w", path, err))
 	}
 	s.fill(d, agreement, labels)
-	if s.Options.Previous != "" {
-		if err := l.compare(ctx, s, labels, ignore); err != nil {
-			return readable(err)
+	var weights *volume.Volume
+	if l.Weights {
+		if weights, err = volume.New(image.Geometry, 1, volume.Uint8); err != nil {
+			return err
 		}
+		defer weights.Free()
+	}
+	if err := l.compare(ctx, s, labels, ignore, weights, agreement.Voxels); err != nil {
+		return readable(err)
 	}
 	if l.IgnoreBelow > 0 {
 		s.Ignored = ignoreUncertain(labels, agreement.Voxels, l.IgnoreBelow, len(d.Folds), ignore)
@@ -284,6 +294,11 @@ func (l *Labeller) label(ctx context.Context, path, out string, s *Scores) error
 	defer files.Discard()
 	if err := files.WriteLabels(ctx, out, image, labels); err != nil {
 		return err
+	}
+	if l.Weights {
+		if err := files.WriteLabels(ctx, l.weightsOf(out), image, weights); err != nil {
+			return err
+		}
 	}
 	if l.SoftBelow > 0 {
 		if err := files.Add(filepath.Join(l.Out, s.Case+".npz"), softWriter(o.Probabilities, labels.Geometry, l.opened.Dataset().HasRegions(), l.SoftBelow)); err != nil {
@@ -330,23 +345,6 @@ func labelsOf(folder, name string) (string, error) {
 		}
 	}
 	return "", fault.New(fault.NotFound, "%s holds no labels of case %s (%s with one of %s)", folder, name, name, strings.Join(imageio.Endings, ", "))
-}
-
-// compare fills in the Dice between the labels and those of the previous round.
-func (l *Labeller) compare(ctx context.Context, s *Scores, labels *volume.Volume, ignore int) error {
-	file, err := labelsOf(l.Previous, s.Case)
-	if err != nil {
-		return err
-	}
-	previous, err := imageio.Read(ctx, file)
-	if err != nil {
-		return err
-	}
-	defer previous.Free()
-	if err := s.compare(labels, previous.Volume, ignore); err != nil {
-		return fault.New(fault.KindOf(err), "%s: %w", file, err)
-	}
-	return nil
 }
 
 // Err returns an error that lists the skipped cases, of the kind of the first; nil if there

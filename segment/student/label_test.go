@@ -2,9 +2,13 @@ package student
 
 import (
 	"archive/zip"
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -50,7 +54,7 @@ func TestLabelScores(t *testing.T) {
 		}
 		live := cmem.Live()
 		o := labelOptions(t, teacher, images)
-		o.IgnoreBelow, o.SoftBelow = 0.9, 0.6
+		o.IgnoreBelow, o.SoftBelow, o.Weights = 0.9, 0.6, true
 		got, err := Label(t.Context(), o)
 		require.NoError(t, err)
 		require.NoError(t, got.Err())
@@ -81,7 +85,7 @@ func TestLabelScores(t *testing.T) {
 			}
 			require.NotNil(t, s.Agreement)
 			assert.InDelta(t, sum/float64(n), *s.Agreement, 1e-12)
-			ignored := 0
+			ignored, weights := 0, read(t, filepath.Join(o.Out, "weights", s.Case+".nii.gz"))
 			for i, v := range read(t, filepath.Join(o.Out, s.Case+".nii.gz")) {
 				want := all[i]
 				if own[0][i] != want || own[1][i] != want || own[2][i] != want {
@@ -89,6 +93,13 @@ func TestLabelScores(t *testing.T) {
 					ignored++
 				}
 				require.Equal(t, want, v, "voxel %d", i)
+				agree := 0
+				for _, one := range own {
+					if one[i] == all[i] {
+						agree++
+					}
+				}
+				require.Equal(t, []uint8{0, 85, 170, 255}[agree], weights[i], "voxel %d", i)
 			}
 			assert.Equal(t, ignored, s.Ignored)
 			assert.Positive(t, ignored)
@@ -310,7 +321,7 @@ func TestLabelRounds(t *testing.T) {
 	assert.Equal(t, 1.0, *l.Scores[0].Previous)
 
 	other := labelOptions(t, []string{randomBundle(t, plainDataset, []int{4, 8}, 2)}, images)
-	other.Previous = first.Out
+	other.Previous, other.Weights = first.Out, true
 	path := filepath.Join(first.Out, "case_00.nii.gz")
 	v, err := imageio.Read(t.Context(), path)
 	require.NoError(t, err)
@@ -322,6 +333,21 @@ func TestLabelRounds(t *testing.T) {
 	l, err = Label(t.Context(), other)
 	require.NoError(t, err)
 	now := read(t, filepath.Join(other.Out, "case_00.nii.gz"))
+	for i, w := range read(t, filepath.Join(other.Out, "weights", "case_00.nii.gz")) { // the fold's vote, and the earlier round's
+		if want := map[bool]uint8{true: 255, false: 128}[now[i] == v.Data[i]]; w != want {
+			t.Fatalf("voxel %d weighs %d, expected %d", i, w, want)
+		}
+	}
+	require.NoError(t, os.Remove(filepath.Join(other.Out, "weights", "case_01.nii.gz")))
+	again := 0
+	other.Case = func(_ string, r CaseResult) {
+		if !r.Kept {
+			again++
+		}
+	}
+	_, err = Label(t.Context(), other)
+	require.NoError(t, err)
+	assert.Equal(t, 1, again, "weights that are gone")
 	for _, s := range l.Scores[0].Labels {
 		want, _ := overlap(now[2000:], v.Data[2000:], uint8(s.Value))
 		require.NotNil(t, s.Previous)
@@ -334,17 +360,19 @@ func TestLabelRounds(t *testing.T) {
 // ends the call and leaves nothing of the case.
 func TestLabelBadInput(t *testing.T) {
 	teacher := []string{randomBundle(t, plainDataset, []int{4, 8}, 1)}
-	images := filepath.Join(toyFolder(t, 0, 3), "imagesTr")
+	images := filepath.Join(toyFolder(t, 0, 4), "imagesTr")
 	require.NoError(t, os.WriteFile(filepath.Join(images, "case_01_0000.nii.gz"), []byte("nonsense"), 0o666))
+	spacingNaN(t, filepath.Join(images, "case_03_0000.nii.gz"))
 	o := labelOptions(t, teacher, images)
 	l, err := Label(t.Context(), o)
 	require.NoError(t, err)
 	require.Len(t, l.Scores, 2)
-	require.Len(t, l.Skipped, 1)
-	assert.Equal(t, "case_01", l.Skipped[0].Case)
+	require.Len(t, l.Skipped, 2)
+	assert.Equal(t, []string{"case_01", "case_03"}, []string{l.Skipped[0].Case, l.Skipped[1].Case})
+	assert.Contains(t, l.Skipped[1].Reason, "pixdim[2] (voxel size) is NaN")
 	err = l.Err()
 	assert.Equal(t, fault.Format, fault.KindOf(err))
-	assert.ErrorContains(t, err, "1 of 3 cases could not be read and were left out: case_01")
+	assert.ErrorContains(t, err, "2 of 4 cases could not be read and were left out: case_01")
 	assert.NoFileExists(t, filepath.Join(o.Out, "case_01.nii.gz"))
 
 	for text, change := range map[string]func(*LabelOptions){
@@ -360,6 +388,25 @@ func TestLabelBadInput(t *testing.T) {
 		_, err := Label(t.Context(), bad)
 		assert.ErrorContains(t, err, text)
 	}
+}
+
+// spacingNaN damages the header of a .nii.gz file.
+func spacingNaN(t testing.TB, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	in, err := gzip.NewReader(f)
+	require.NoError(t, err)
+	data, err := io.ReadAll(in)
+	require.NoError(t, err)
+	binary.LittleEndian.PutUint32(data[80+4:], math.Float32bits(float32(math.NaN()))) // pixdim[2]
+	var b bytes.Buffer
+	out := gzip.NewWriter(&b)
+	_, err = out.Write(data)
+	require.NoError(t, err)
+	require.NoError(t, out.Close())
+	require.NoError(t, os.WriteFile(path, b.Bytes(), 0o666))
 }
 
 // A full disk leaves no half of a case's files.

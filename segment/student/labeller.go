@@ -35,8 +35,12 @@ func OpenLabeller(ctx context.Context, o LabelOptions) (*Labeller, error) {
 		name := imageio.CaseName(path)
 		l.Cases, l.images[name] = append(l.Cases, name), path
 	}
-	if err := os.MkdirAll(o.Out, 0o777); err != nil {
-		return nil, fault.File(o.Out, err)
+	folder := o.Out
+	if o.Weights {
+		folder = filepath.Join(folder, weightsFolder)
+	}
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return nil, fault.File(folder, err)
 	}
 	l.model = o.Teacher[0]
 	if info, err := os.Stat(l.model); len(o.Teacher) > 1 || err == nil && info.IsDir() {

@@ -33,7 +33,9 @@ func (r *runner) round(n int, teacher, previous string, p *plan) (made []model, 
 	}
 	manual := r.names()
 	all := slices.Sorted(slices.Values(append(slices.Clone(chosen.Names), manual...)))
-	key, err := r.train(training{name: folder + "_student", folder: filepath.Join(folder, "student"), plan: p, settings: r.Student.Training,
+	settings := r.Student.Training
+	settings.Weighted = settings.Weighted || r.PseudoLabels.Weights
+	key, err := r.train(training{name: folder + "_student", folder: filepath.Join(folder, "student"), plan: p, settings: settings,
 		splits: []dataset.Split{{Train: all, Val: manual}}, data: chosen.Digest, cache: cache})
 	if err != nil {
 		return nil, err
@@ -72,7 +74,7 @@ func (r *runner) label(folder, teacher, previous string) (*labelsResult, error) 
 	_, err = r.stage(stage{name: folder + "_labels", folder: labels, keep: true, depends: []any{sum, r.PseudoLabels, r.Mode, r.unseen, before}, result: result, do: func() error {
 		*result = labelsResult{}
 		done, err := Label(r.ctx, LabelOptions{Teacher: []string{teacher}, Images: r.Unlabelled, Out: r.path(labels), Previous: previous,
-			NoMirror: !r.PseudoLabels.Mirror, IgnoreBelow: r.PseudoLabels.IgnoreBelow,
+			NoMirror: !r.PseudoLabels.Mirror, IgnoreBelow: r.PseudoLabels.IgnoreBelow, Weights: r.PseudoLabels.Weights,
 			Open: segment.OpenOptions{Device: r.Device, Threads: r.Threads, Runtime: r.Runtime, Mode: r.Mode},
 			Progress: func(p LabelProgress) {
 				r.tell((float64(p.Done)+p.Fraction)/float64(p.Total), "%d of %d: %s", p.Done+1, p.Total, p.Case)
@@ -148,7 +150,7 @@ func (r *runner) choose(folder string, labels *labelsResult) (*chosen, error) {
 			}
 			var cases []studentCase
 			for _, k := range r.raw.Cases {
-				cases = append(cases, studentCase{k.Name, k.Images, k.Label})
+				cases = append(cases, studentCase{name: k.Name, images: k.Images, label: k.Label})
 			}
 			ids := []any{r.labelled, ignore}
 			for i, d := range decisions {
@@ -160,7 +162,12 @@ func (r *runner) choose(folder string, labels *labelsResult) (*chosen, error) {
 				for _, image := range s.Images {
 					images = append(images, image.Path)
 				}
-				cases = append(cases, studentCase{d.Case, images, r.path(folder, "labels", d.Case+imageio.Ending(images[0]))})
+				file := d.Case + imageio.Ending(images[0])
+				one := studentCase{name: d.Case, images: images, label: r.path(folder, "labels", file)}
+				if r.PseudoLabels.Weights {
+					one.weight = r.path(folder, "labels", weightsFolder, file)
+				}
+				cases = append(cases, one)
 				result.Names, ids = append(result.Names, d.Case), append(ids, s.identity())
 			}
 			result.Kept, result.Digest = len(result.Names), digest(ids)

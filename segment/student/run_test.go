@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/libflare/libflare/segment/evaluate"
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/testenv"
@@ -29,7 +31,7 @@ func toyConfig(t testing.TB) Config {
 	c := Default()
 	c.Labelled, c.Unlabelled = toyFolder(t, 0, 6), filepath.Join(toyFolder(t, 10, 4), "imagesTr")
 	test := toyFolder(t, 20, 2)
-	c.Test = &Test{filepath.Join(test, "imagesTr"), filepath.Join(test, "labelsTr")}
+	c.Test = &Test{Images: filepath.Join(test, "imagesTr"), Labels: filepath.Join(test, "labelsTr")}
 	c.Run = filepath.Join(dir, "run")
 	c.Teacher.Plans = filepath.Join(dir, "plans.json")
 	require.NoError(t, os.WriteFile(c.Teacher.Plans, toyPlans(t, []int{4, 8}), 0o666))
@@ -88,11 +90,26 @@ func TestRun(t *testing.T) {
 	for _, m := range results.Models {
 		assert.Len(t, m.Cases, 2)
 		assert.Len(t, m.Dice, 2)
+		for _, k := range m.Cases {
+			assert.Positive(t, k.Seconds)
+		}
+		// The mean of two cases' bootstrap lies between theirs.
+		assert.Equal(t, [2]float64{min(mean(m.Cases[0].NSD), mean(m.Cases[1].NSD)), max(mean(m.Cases[0].NSD), mean(m.Cases[1].NSD))}, m.NSDInterval)
+		assert.InDelta(t, (m.NSDInterval[0]+m.NSDInterval[1])/2, m.MeanNSD, 1e-12)
+	}
+	own, err := evaluate.Files(t.Context(), filepath.Join(c.Run, "comparison", "supervised"), c.Test.Labels, evaluate.Options{})
+	require.NoError(t, err)
+	for i, m := range results.Models[5].Cases {
+		for k, s := range own.Cases[i].Scores { // the network finds both
+			assert.Equal(t, []float64{float64(s.DSC), float64(s.NSD)}, []float64{m.Dice[k], m.NSD[k]})
+		}
 	}
 	assert.Equal(t, results.Models[4].Cases[0].Dice[0], diceOf(t, c, "fine_tuned_round_2", 1))
 	table, err := os.ReadFile(filepath.Join(c.Run, "RESULTS.md"))
 	require.NoError(t, err)
 	assert.Contains(t, string(table), "| fine-tuned, round 2 | 1 |")
+	assert.Contains(t, string(table), "NSD (1 mm)")
+	assert.Contains(t, string(table), fmt.Sprintf("| dark | %.4f / %.4f |", results.Models[0].Dice[1], results.Models[0].NSD[1]))
 	first := bundleOf(t, c)
 
 	again, nothing := stagesDone(t, c)
@@ -101,19 +118,28 @@ func TestRun(t *testing.T) {
 
 	// Each change, and what it must lead to.
 	second := []string{"round_2_labels", "round_2_selection", "round_2_cache", "round_2_student", "round_2_fine_tuning", "result",
-		"compare_student_round_2", "compare_fine_tuned_round_2"}
+		"compare_student_round_2", "compare_fine_tuned_round_2", "score_student_round_2", "score_fine_tuned_round_2"}
 	changed := c
+	changed.Test = &Test{Images: c.Test.Images, Labels: c.Test.Labels, Tolerance: 2}
+	wider, done := stagesDone(t, changed)
+	assert.ElementsMatch(t, []string{"score_teacher", "score_student_round_1", "score_fine_tuned_round_1", "score_student_round_2", "score_fine_tuned_round_2",
+		"score_supervised"}, done)
+	assert.Equal(t, 2.0, wider.Tolerance)
+	assert.Equal(t, results.Models[5].Dice, wider.Models[5].Dice)
+	assert.Equal(t, results.Models[5].Seconds, wider.Models[5].Seconds)
+	assert.Greater(t, wider.Models[5].MeanNSD, results.Models[5].MeanNSD)
 	settings := *c.Supervised
 	settings.Seed = 5
 	changed.Supervised = &settings
 	_, done = stagesDone(t, changed)
-	assert.ElementsMatch(t, []string{"supervised", "compare_supervised"}, done)
+	assert.ElementsMatch(t, []string{"supervised", "compare_supervised", "score_supervised"}, done)
 	changed.Selection.FoldAgreement = 0.0001 // which changes no decision
 	_, done = stagesDone(t, changed)
 	assert.ElementsMatch(t, []string{"round_1_selection", "round_2_selection"}, done)
 	changed.Student.Training.Dropout = 0.2
 	_, done = stagesDone(t, changed)
-	assert.ElementsMatch(t, append([]string{"round_1_student", "round_1_fine_tuning", "compare_student_round_1", "compare_fine_tuned_round_1"}, second...), done)
+	assert.ElementsMatch(t, append([]string{"round_1_student", "round_1_fine_tuning", "compare_student_round_1", "compare_fine_tuned_round_1",
+		"score_student_round_1", "score_fine_tuned_round_1"}, second...), done)
 	assert.NotEqual(t, first, bundleOf(t, c))
 	changed.Rounds = 1
 	_, done = stagesDone(t, changed)
@@ -122,7 +148,7 @@ func TestRun(t *testing.T) {
 	other := c
 	other.Run = filepath.Join(t.TempDir(), "other")
 	_, done = stagesDone(t, other)
-	assert.Len(t, done, 22)
+	assert.Len(t, done, 29)
 	assert.Equal(t, first, bundleOf(t, other))
 }
 
@@ -138,6 +164,27 @@ func diceOf(t testing.TB, c Config, model string, label uint8) float64 {
 	t.Helper()
 	d, _ := overlap(read(t, filepath.Join(c.Run, "comparison", model, "case_20.nii.gz")), read(t, filepath.Join(c.Test.Labels, "case_20.nii.gz")), label)
 	return d
+}
+
+// TestRunWeights: the student learns by the weights that the teacher's folds give the voxels of
+// its labels, and nothing else changes.
+func TestRunWeights(t *testing.T) {
+	c := toyConfig(t)
+	c.Teacher.Models = []string{randomBundle(t, plainDataset, []int{4, 8}, 1), randomBundle(t, plainDataset, []int{4, 8}, 2)}
+	c.Rounds, c.FineTuning, c.Supervised, c.Test = 1, nil, nil, nil
+	stagesDone(t, c)
+	before := bundleOf(t, c)
+	assert.NoDirExists(t, filepath.Join(c.Run, "round_1", "dataset", "weightsTr"))
+	labels := read(t, filepath.Join(c.Run, "round_1", "labels", "case_10.nii.gz"))
+	c.PseudoLabels.Weights = true
+	_, done := stagesDone(t, c)
+	assert.Equal(t, []string{"round_1_labels", "round_1_selection", "round_1_student", "round_1_cache", "result"}, done)
+	assert.Equal(t, labels, read(t, filepath.Join(c.Run, "round_1", "labels", "case_10.nii.gz")))
+	assert.NotEqual(t, before, bundleOf(t, c))
+	entries, err := os.ReadDir(filepath.Join(c.Run, "round_1", "dataset", "weightsTr"))
+	require.NoError(t, err)
+	assert.Len(t, entries, 4, "manual labels weigh 1")
+	assert.Contains(t, string(read(t, filepath.Join(c.Run, "round_1", "dataset", "weightsTr", "case_10.nii.gz"))), "\x80")
 }
 
 // TestRunCancelled: a run that is cancelled in every stage ends with the bundle of one that
@@ -166,6 +213,37 @@ func TestRunCancelled(t *testing.T) {
 		}
 		require.Equal(t, fault.Cancelled, fault.KindOf(err), "%v", err)
 	}
+	assert.Equal(t, want, bundleOf(t, c))
+}
+
+// TestRunOnAFullDisk: a disk that fills when a stage begins ends the run with an error of kind
+// IO; with room again it goes on to the bundle of a run that always had some.
+func TestRunOnAFullDisk(t *testing.T) {
+	if !testenv.OwnProcess(t) {
+		return
+	}
+	c := toyConfig(t)
+	c.Rounds, c.Supervised = 1, nil
+	_, stages := stagesDone(t, c)
+	want := bundleOf(t, c)
+	c.Run = filepath.Join(t.TempDir(), "run")
+	for _, stage := range stages {
+		var full sync.WaitGroup
+		room := make(chan struct{})
+		o := runOptions(t)
+		o.Log = func(line string) {
+			if line == stage+": begins" {
+				began := make(chan struct{})
+				full.Go(func() { testenv.FullDisk(t, 100, func() { close(began); <-room }) })
+				<-began
+			}
+		}
+		_, err := Run(t.Context(), c, o)
+		close(room)
+		full.Wait()
+		require.Equal(t, fault.IO, fault.KindOf(err), "%s: %v", stage, err)
+	}
+	stagesDone(t, c)
 	assert.Equal(t, want, bundleOf(t, c))
 }
 

@@ -43,6 +43,7 @@ type ScoresOptions struct {
 	Fast        bool    `json:"fast"`
 	IgnoreBelow float64 `json:"ignore_below"`
 	SoftBelow   float64 `json:"soft_below"`
+	Weights     bool    `json:"weights,omitempty"`
 	Previous    string  `json:"previous_sha256,omitempty"` // of the previous round's labels
 }
 
@@ -103,26 +104,24 @@ func (s *Scores) mean(of func(*LabelScores) *float64) *float64 {
 }
 
 // compare fills in the Dice with the labels of the previous round, over voxels that the
-// latter does not ignore. Errors: those of evaluate.SameGrid and, of kind Format, values that
+// latter does not ignore, and returns the voxels of both. Errors: those of evaluate.SameGrid and, of kind Format, values that
 // are no labels.
-func (s *Scores) compare(labels, previous *volume.Volume, ignore int) error {
+func (s *Scores) compare(labels, previous *volume.Volume, ignore int) (now, then func(i int) int, err error) {
 	if err := evaluate.SameGrid(&labels.Geometry, &previous.Geometry); err != nil {
-		return err
+		return nil, nil, err
 	}
-	now, err := values(labels)
-	if err != nil {
-		return err
+	if now, err = values(labels); err != nil {
+		return nil, nil, err
 	}
-	then, err := values(previous)
-	if err != nil {
-		return err
+	if then, err = values(previous); err != nil {
+		return nil, nil, err
 	}
 	n := ignore + 1
 	own, other, both := make([]int, n), make([]int, n), make([]int, n)
 	for i := range labels.Voxels() {
 		a, b := now(i), then(i)
 		if b < 0 || b >= n {
-			return fault.New(fault.Format, "a voxel is %d, expected the labels 0 to %d", b, ignore)
+			return nil, nil, fault.New(fault.Format, "a voxel is %d, expected the labels 0 to %d", b, ignore)
 		}
 		if b == ignore {
 			continue
@@ -141,10 +140,10 @@ func (s *Scores) compare(labels, previous *volume.Volume, ignore int) error {
 		}
 	}
 	s.Previous = s.mean(func(l *LabelScores) *float64 { return l.Previous })
-	return nil
+	return now, then, nil
 }
 
-// values returns the voxels of a label map as numbers.
+// values returns the voxels of a label map as numbers; -1 where one is no integer.
 func values(v *volume.Volume) (func(i int) int, error) {
 	switch v.DType {
 	case volume.Uint8:
@@ -158,8 +157,21 @@ func values(v *volume.Volume) (func(i int) int, error) {
 	case volume.Int32:
 		s := volume.As[int32](v)
 		return func(i int) int { return int(s[i]) }, nil
+	case volume.Float32:
+		s := volume.As[float32](v)
+		return func(i int) int { return whole(float64(s[i])) }, nil
+	case volume.Float64:
+		s := volume.As[float64](v)
+		return func(i int) int { return whole(s[i]) }, nil
 	}
 	return nil, fault.New(fault.Format, "a label map has integer voxels, not %s", v.DType)
+}
+
+func whole(v float64) int {
+	if i := int32(v); float64(i) == v {
+		return int(i)
+	}
+	return -1
 }
 
 // histogram counts the voxels of each value of a label map of unsigned numbers.
@@ -201,6 +213,9 @@ func (l *Labeller) finished(want *Scores, labels string) (*Scores, error) {
 	needed := []string{labels}
 	if l.SoftBelow > 0 {
 		needed = append(needed, filepath.Join(l.Out, want.Case+".npz"))
+	}
+	if l.Weights {
+		needed = append(needed, l.weightsOf(labels))
 	}
 	for _, file := range needed {
 		if info, err := os.Stat(file); err != nil || info.Size() == 0 {

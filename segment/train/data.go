@@ -15,12 +15,13 @@ import (
 // data makes the batches of a training: each is a function of the seed, its kind and its
 // number, whoever makes it and when.
 type data struct {
-	batch  int
-	voxels int // of a patch
-	size   int // numbers of a sample's image: channels x patch
-	shape  [3]int
-	kinds  [2]*sample.Loader // training, validation
-	cases  [2][]string       // their names
+	batch    int
+	voxels   int // of a patch
+	size     int // numbers of a sample's image: channels x patch
+	shape    [3]int
+	weighted bool
+	kinds    [2]*sample.Loader // training, validation
+	cases    [2][]string       // their names
 }
 
 // cached is a case of a cache as a source of samples. It is verified when the first
@@ -37,6 +38,19 @@ func (c *cached) Image(channel int, dst []float32, stride [2]int, lo, hi [3]int)
 		return err
 	}
 	return c.Arrays.Image(channel, dst, stride, lo, hi)
+}
+
+// Targets implements augment.Source: the voxels' doubts.
+func (c *cached) Targets(channel int, dst []float32, stride [2]int, lo, hi [3]int) error {
+	if c.Soft != nil {
+		return c.Arrays.Targets(channel, dst, stride, lo, hi)
+	}
+	for z := range hi[0] - lo[0] {
+		for y := range hi[1] - lo[1] {
+			clear(dst[z*stride[0]+y*stride[1]:][:hi[2]-lo[2]])
+		}
+	}
+	return nil
 }
 
 // Locations implements sample.Case.
@@ -85,7 +99,7 @@ func (t *Trainer) source(k *dataset.Case) (source, error) {
 	if k.Channels != t.Step.Channels {
 		return source{}, fault.New(fault.Model, "case %s has %d channels, the network takes %d", k.Name, k.Channels, t.Step.Channels)
 	}
-	c := &cached{of: k, Arrays: augment.Arrays{Size: k.Shape, Voxels: k.Image, Classes: k.Labels}}
+	c := &cached{of: k, Arrays: augment.Arrays{Size: k.Shape, Voxels: k.Image, Classes: k.Labels, Soft: k.Doubt}}
 	for _, l := range k.Locations {
 		c.locations.Classes = append(c.locations.Classes, cmem.Cast[[3]int32](cmem.Bytes(l)))
 	}
@@ -97,11 +111,11 @@ func (t *Trainer) source(k *dataset.Case) (source, error) {
 
 // dataOf makes batches of cases, of each kind.
 func (t *Trainer) dataOf(cases [2][]source) (*data, error) {
-	if t.Soft || t.Weighted {
-		return nil, fault.New(fault.Unsupported, "a cache of cases holds labels, not the soft targets or weights that this trainer's settings ask for")
+	if t.Soft {
+		return nil, fault.New(fault.Unsupported, "a cache of cases holds labels, not the soft targets that this trainer's settings ask for")
 	}
 	c := t.configuration
-	d := &data{batch: t.Settings.Batch, shape: [3]int{1, 1, 1}}
+	d := &data{batch: t.Settings.Batch, shape: [3]int{1, 1, 1}, weighted: t.Weighted}
 	copy(d.shape[3-len(c.PatchSize):], c.PatchSize)
 	d.voxels = d.shape[0] * d.shape[1] * d.shape[2]
 	d.size = d.voxels * t.Step.Channels
@@ -143,6 +157,7 @@ type slot struct {
 	job
 	images []float32 // batch x channels x patch, C memory
 	labels []int16   // batch x patch
+	doubt  []float32 // batch x patch: 1 - weight; nil where voxels have none
 	cases  []string
 	err    error
 	ready  chan struct{}
@@ -155,6 +170,9 @@ type worker [2]*sample.Worker
 func (d *data) fill(s *slot, w *worker) error {
 	for i := range d.batch {
 		out := augment.Sample{Shape: d.shape, Image: s.images[i*d.size : (i+1)*d.size : (i+1)*d.size], Labels: s.labels[i*d.voxels : (i+1)*d.voxels : (i+1)*d.voxels]}
+		if d.weighted {
+			out.Targets = s.doubt[i*d.voxels : (i+1)*d.voxels]
+		}
 		c, err := d.kinds[s.kind].Make(uint64(s.step), i, &out, w[s.kind])
 		if err != nil {
 			return err
@@ -193,6 +211,11 @@ func (d *data) start(workers int, jobs func() (job, bool)) (_ *queue, err error)
 		}
 		if s.labels, err = cmem.Alloc[int16](d.batch * d.voxels); err != nil {
 			return nil, err
+		}
+		if d.weighted {
+			if s.doubt, err = cmem.Alloc[float32](d.batch * d.voxels); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for range workers {
@@ -296,6 +319,7 @@ func (q *queue) release() {
 	for _, s := range q.slots {
 		cmem.Free(s.images)
 		cmem.Free(s.labels)
+		cmem.Free(s.doubt)
 	}
 	for _, w := range q.all {
 		for _, k := range w {

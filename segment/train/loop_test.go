@@ -322,6 +322,69 @@ func TestRegions(t *testing.T) {
 	}
 }
 
+// TestWeightedCases: with weights of 1 a training goes as one without; labels do not matter
+// where the weights are 0.
+func TestWeightedCases(t *testing.T) {
+	live := cmem.Live()
+	// cache has weights in the slices from 9 on, and wrong labels among those: where a sample is interpolated, more than
+	// a voxel away from other weights and from the case's border.
+	cache := func(wrong bool, weight byte) *dataset.Cache {
+		c := smallCache(t, 3)
+		folder := t.TempDir()
+		o := dataset.Options{Plans: c.Plans, Dataset: c.Dataset, Configuration: "3d_fullres", Threads: 2}
+		for _, name := range c.Cases {
+			k, err := c.Case(name)
+			require.NoError(t, err)
+			g := volume.Geometry{Size: k.Size, Spacing: k.Spacing, Origin: k.Origin, Direction: k.Direction}
+			labels, weights := make([]byte, g.Voxels()), make([]byte, g.Voxels())
+			for i := range labels {
+				labels[i], weights[i] = byte(max(0, k.Labels[i])), 255
+				x, y, z := i%g.Size[0], i/g.Size[0]%g.Size[1], i/(g.Size[0]*g.Size[1])
+				if wrong && z >= 11 && z < 18 && x >= 2 && x < 16 && y >= 2 && y < 12 {
+					labels[i] = byte(i % 3)
+				}
+				if z >= 9 {
+					weights[i] = weight
+				}
+			}
+			write := func(file string, data []byte) string {
+				v, err := volume.Wrap(g, 1, volume.Uint8, data)
+				require.NoError(t, err)
+				file = filepath.Join(folder, file)
+				require.NoError(t, imageio.Write(t.Context(), file, v))
+				return file
+			}
+			image := strings.TrimSuffix(c.Reference(name), name+".nii.gz") + name + "_0000.nii.gz"
+			o.Cases = append(o.Cases, nnunet.RawCase{Name: name, Images: []string{image}, Label: write(name+".nii.gz", labels), Weight: write(name+"_w.nii.gz", weights)})
+		}
+		made, err := dataset.Preprocess(t.Context(), filepath.Join(folder, "cache"), o)
+		require.NoError(t, err)
+		t.Cleanup(made.Close)
+		return made
+	}
+	losses := func(c *dataset.Cache, weighted bool) []float64 {
+		o := smallRun(t, c)
+		o.Settings.Weighted, o.Settings.Foreground, o.Settings.Epochs = weighted, 0, 2 // boxes anywhere, whatever the labels are
+		_, err := Run(t.Context(), o)
+		require.NoError(t, err)
+		state, _ := parametersOf(t, o.Folder)
+		var all []float64
+		for _, e := range state.Epochs {
+			all = append(all, e.Loss, e.ValidationLoss)
+		}
+		return all
+	}
+	right, wrong := cache(false, 255), cache(true, 255)
+	assert.InDeltaSlice(t, losses(right, false), losses(right, true), 1e-4)
+	want := losses(cache(false, 0), true)
+	assert.InDeltaSlice(t, want, losses(cache(true, 0), true), 1e-6)
+	assert.Greater(t, math.Abs(losses(wrong, true)[0]-losses(right, true)[0]), 0.01)
+	for _, c := range []*dataset.Cache{right, wrong} {
+		c.Close()
+	}
+	assert.Equal(t, live, cmem.Live())
+}
+
 // TestFineTune: weights go through a bundle and through a results folder unchanged; a step
 // on a caller's batch; batches of a wrong shape.
 func TestFineTune(t *testing.T) {

@@ -53,4 +53,7 @@ func (t *Trainer) put(b *slot) {
 	for i, v := range b.labels {
 		t.Step.Labels[i] = float32(v)
 	}
+	for i, v := range b.doubt {
+		t.Step.Weights[i] = 1 - v
+	}
 }

@@ -22,9 +22,8 @@ type Settings struct {
 	Foreground           float64 `json:"foreground"` // share of a batch's samples that must hold foreground
 	Seed                 uint64  `json:"seed"`
 
-	// Of what batches that the caller makes bring along; the cases of a cache do not.
-	Soft     bool `json:"soft,omitempty"`     // probabilities for each head instead of labels
-	Weighted bool `json:"weighted,omitempty"` // a weight for each voxel
+	Soft     bool `json:"soft,omitempty"`     // batches that the caller makes bring probabilities for each head instead of labels
+	Weighted bool `json:"weighted,omitempty"` // voxels have weights: those of the batches that the caller makes, or of the cases
 
 	// The noise of a noisy student.
 	Strong          bool    `json:"strong"`           // augmentation of nnUNetTrainerDA5

@@ -45,7 +45,8 @@ class Trainer(Handle):
     epochs, iterations, validation_iterations   of run and its learning rates
     strong         strong augmentation
     mirroring      False: neither in training nor in inference
-    soft, weighted batches bring probabilities, a weight for each voxel
+    soft, weighted batches bring probabilities, a weight for each voxel; those drawn from a cache
+                   the weights of its cases (1 where they have none)
     clip           bound on the norm of the gradients; math.inf: none
     foreground     share of a batch's samples that hold foreground for certain
     dropout        probability that a channel is dropped

@@ -8,6 +8,7 @@
 //	CASE.image.npy      float32, channels x z x y x x
 //	CASE.labels.npy     int16, z x y x x; -1 where all is zero outside the image
 //	CASE.locations.npy  int32, n x 3: voxels (z,y,x) of each class, drawn at random
+//	CASE.doubt.npy      float32, z x y x x: 1 - the voxels' weights, where the case has such
 //
 // (axes in the plans' transposed order). CASE.json appears last, with the others: a case
 // is there whole or not at all.
@@ -28,7 +29,10 @@ import (
 	"github.com/libflare/libflare/segment/nnunet"
 )
 
-const cacheFormat = 1
+const (
+	cacheFormat = 1
+	doubtFile   = ".doubt.npy"
+)
 
 // description is cache.json.
 type description struct {
@@ -62,6 +66,7 @@ type Properties struct {
 	ImageCRC     uint32     `json:"image_crc32c"`    // of the array files, CRC-32C
 	LabelsCRC    uint32     `json:"labels_crc32c"`
 	LocationsCRC uint32     `json:"locations_crc32c"`
+	DoubtCRC     *uint32    `json:"doubt_crc32c,omitempty"`
 }
 
 // sourceFile recognises a file that a case was made of.
@@ -92,6 +97,7 @@ type Case struct {
 	Image     []float32 // Channels x Shape
 	Labels    []int16   // Shape
 	Locations [][]int32 // of each class, z,y,x of one voxel after the other
+	Doubt     []float32 // Shape: 1 - a voxel's weight in training; nil: all weights are 1
 
 	mapped [][]byte
 	unsure []unsure
@@ -255,6 +261,13 @@ func openCase(folder, name, digest string) (_ *Case, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if k.DoubtCRC != nil {
+		doubt, err := k.mapFile(filepath.Join(folder, name+doubtFile), npy.Header("<f4", z, y, x), 4*z*y*x, *k.DoubtCRC)
+		if err != nil {
+			return nil, err
+		}
+		k.Doubt = cmem.Cast[float32](doubt)
+	}
 	k.Image, k.Labels = cmem.Cast[float32](image), cmem.Cast[int16](labels)
 	rest := cmem.Cast[int32](locations)
 	for _, n := range k.ClassVoxels {
@@ -297,5 +310,5 @@ func (k *Case) unmap() {
 	for _, m := range k.mapped {
 		_ = unix.Munmap(m)
 	}
-	k.mapped, k.unsure, k.Image, k.Labels, k.Locations = nil, nil, nil, nil, nil
+	k.mapped, k.unsure, k.Image, k.Labels, k.Locations, k.Doubt = nil, nil, nil, nil, nil, nil
 }

@@ -251,3 +251,64 @@ func testContext(t *testing.T) (context.Context, context.CancelFunc) {
 	t.Helper()
 	return context.WithCancel(t.Context())
 }
+
+// TestWeights: a case's weights come to the network's grid from the nearest voxel, through crop,
+// transposition and resampling; other files than weights on the image's grid are refused.
+func TestWeights(t *testing.T) {
+	live := cmem.Live()
+	o := golden(t)
+	image, err := imageio.Read(t.Context(), o.Cases[0].Images[0])
+	require.NoError(t, err)
+	defer image.Free()
+	weights, err := volume.New(image.Geometry, 1, volume.Uint8)
+	require.NoError(t, err)
+	defer weights.Free()
+	for i := range weights.Data {
+		weights.Data[i] = uint8(i * 131 % 256)
+	}
+	file, folder := filepath.Join(t.TempDir(), "w.nii.gz"), t.TempDir()
+	require.NoError(t, imageio.Write(t.Context(), file, weights))
+	plain, err := Preprocess(t.Context(), folder, o)
+	require.NoError(t, err)
+	k, err := plain.Case("bordered")
+	require.NoError(t, err)
+	assert.Nil(t, k.Doubt)
+	plain.Close()
+
+	o.Cases[0].Weight = file
+	kept := true
+	o.Progress = func(_ string, k bool, _, _ int) { kept = k }
+	c, err := Preprocess(t.Context(), folder, o)
+	require.NoError(t, err)
+	assert.False(t, kept)
+	k, err = c.Case("bordered")
+	require.NoError(t, err)
+	require.NoError(t, k.Verify())
+	require.Len(t, k.Doubt, k.Shape[0]*k.Shape[1]*k.Shape[2])
+	assert.NotEqual(t, k.Shape, k.Cropped)
+	forward := o.Plans.TransposeForward
+	assert.NotEqual(t, [3]int{0, 1, 2}, forward)
+	for i, doubt := range k.Doubt {
+		at := [3]int{i / (k.Shape[1] * k.Shape[2]), i / k.Shape[2] % k.Shape[1], i % k.Shape[2]}
+		var from [3]int // z, y, x of the image
+		for a := range 3 {
+			middle := (float64(at[a]) + 0.5) * float64(k.Cropped[a]) / float64(k.Shape[a]) // of the voxel, in crop's voxels
+			from[forward[a]] = k.CropFrom[a] + int(middle)
+		}
+		w := weights.Data[(from[0]*k.Size[1]+from[1])*k.Size[0]+from[2]]
+		require.InDelta(t, 1-float64(w)/255, float64(doubt), 1e-6, "voxel %v from %v", at, from)
+	}
+	c.Close()
+	c, err = Preprocess(t.Context(), folder, o)
+	require.NoError(t, err)
+	assert.True(t, kept)
+	c.Close()
+
+	o.Cases[0].Weight = o.Cases[0].Images[0]
+	_, err = Preprocess(t.Context(), folder, o)
+	assert.Equal(t, fault.Format, fault.KindOf(err))
+	assert.ErrorContains(t, err, "expected")
+	weights.Free()
+	image.Free()
+	assert.Equal(t, live, cmem.Live())
+}

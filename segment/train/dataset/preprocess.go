@@ -164,7 +164,11 @@ func (m *maker) fingerprint() string {
 // make makes one case unless it is there; kept says that it is.
 func (m *maker) make(ctx context.Context, c nnunet.RawCase) (kept bool, err error) {
 	var sources []sourceFile
-	for _, path := range append(append([]string{}, c.Images...), c.Label) {
+	files := append(slices.Clone(c.Images), c.Label)
+	if c.Weight != "" {
+		files = append(files, c.Weight)
+	}
+	for _, path := range files {
 		if path, err = filepath.Abs(path); err != nil {
 			return false, fault.File(path, err)
 		}
@@ -197,7 +201,49 @@ func (m *maker) make(ctx context.Context, c nnunet.RawCase) (kept bool, err erro
 		return false, err
 	}
 	p.Transposed, p.CropFrom = full.Shape, cropFrom(full, k.View)
-	return false, m.write(&p, data, seg, locate(seg, k.Shape, m.classes))
+	doubt, err := doubts(ctx, c, &image.Geometry, k)
+	if err != nil {
+		return false, err
+	}
+	defer cmem.Free(doubt)
+	return false, m.write(&p, data, seg, locate(seg, k.Shape, m.classes), doubt)
+}
+
+// doubts reads a case's weights and brings them to its grid, each voxel's from the nearest:
+// 1 - weight, in C memory that the caller frees; nil without. What is outside of a case has no
+// doubt, as zeros are what samples are filled up with there. Errors: those of imageio.Read and,
+// of kind Format, another grid or type.
+func doubts(ctx context.Context, c nnunet.RawCase, g *volume.Geometry, k *preprocess.Case) (_ []float32, err error) {
+	if c.Weight == "" {
+		return nil, nil
+	}
+	w, err := imageio.Read(ctx, c.Weight)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Free()
+	if w.Size != g.Size || w.Channels != 1 || w.DType != volume.Uint8 {
+		return nil, fault.New(fault.Format, "%s: %v voxels (x, y, z) of %d channels and type %s, expected %v of uint8, 255 being the weight 1",
+			c.Weight, w.Size, w.Channels, w.DType, g.Size)
+	}
+	doubt, err := cmem.Alloc[float32](k.Shape[0] * k.Shape[1] * k.Shape[2])
+	if err != nil {
+		return nil, err
+	}
+	near := func(axis, i int) int {
+		return (2*i + 1) * k.View.Shape[axis] / (2 * k.Shape[axis]) * k.View.Stride[axis]
+	}
+	at := 0
+	for z := range k.Shape[0] {
+		for y := range k.Shape[1] {
+			row := k.View.Offset + near(0, z) + near(1, y)
+			for x := range k.Shape[2] {
+				doubt[at] = 1 - float32(w.Data[row+near(2, x)])/255
+				at++
+			}
+		}
+	}
+	return doubt, nil
 }
 
 // prepare preprocesses a case: channels x Shape and Shape, in C memory that the caller
@@ -303,7 +349,7 @@ func cropFrom(full, crop volume.View) (from [3]int) {
 }
 
 // write writes the files of a case.
-func (m *maker) write(p *Properties, image []float32, labels []int16, locations [][]int32) error {
+func (m *maker) write(p *Properties, image []float32, labels []int16, locations [][]int32, doubt []float32) error {
 	var all []int32
 	for _, l := range locations {
 		all = append(all, l...)
@@ -324,6 +370,12 @@ func (m *maker) write(p *Properties, image []float32, labels []int16, locations 
 	}
 	if err := add(".locations.npy", npy.Header("<i4", len(all)/3, 3), cmem.Bytes(all), &p.LocationsCRC); err != nil {
 		return err
+	}
+	if doubt != nil {
+		p.DoubtCRC = new(uint32)
+		if err := add(doubtFile, npy.Header("<f4", z, y, x), cmem.Bytes(doubt), p.DoubtCRC); err != nil {
+			return err
+		}
 	}
 	var none uint32
 	if err := add(".json", nil, marshal(p), &none); err != nil {

@@ -67,6 +67,8 @@ CASES = {
     "plain3d_nonlin_first": case(architecture("PlainConvUNet", 3, [3, 4], [K3, [3, 1, 5]], [[1, 1, 1], [1, 1, 2]], [1, 2], [1], NonlinFirst=True, Affine=False, Slope=0.1), [6, 6, 8], deep=False),
     "plain2d_soft": case(architecture("PlainConvUNet", 2, [4, 5, 6], [K2] * 3, [[1, 1], [2, 2], [2, 2]], [1, 1, 1], [1, 1]), [16, 12], Soft=True, Weighted=True),
     "plain2d_weighted_ignore": case(architecture("PlainConvUNet", 2, [4, 5, 6], [K2] * 3, [[1, 1], [2, 2], [2, 2]], [1, 1, 1], [1, 1]), [16, 12], Ignore=3, Weighted=True, BatchDice=True),
+    "plain2d_weighted": case(architecture("PlainConvUNet", 2, [4, 5, 6], [K2] * 3, [[1, 1], [2, 2], [2, 2]], [1, 1, 1], [1, 1]), [16, 12], Weighted=True),
+    "plain2d_weighted_regions": case(architecture("PlainConvUNet", 2, [4, 5, 6], [K2] * 3, [[1, 1], [2, 2], [2, 2]], [1, 1, 1], [1, 1]), [16, 12], heads=2, Regions=[[1, 2], [2]], Weighted=True),
     "residual3d_noise": case(architecture("ResidualEncoderUNet", 3, [4, 4, 4], [K3] * 3, [[1, 1, 1], [1, 2, 2], [2, 2, 2]], [1, 1, 2], [1, 1]), [4, 8, 8], batch=4, dropout=0.25, depth=0.4),
 }
 
@@ -130,15 +132,20 @@ def parameters(net):
 
 class SoftLoss(nn.Module):
     """nnU-Net's loss for probabilities and weights of voxels, which nnU-Net itself does not have: weights multiply every voxel's term of
-    each sum, and the cross-entropy is divided by the sum of weights."""
+    each sum, and the cross-entropy is divided by the sum of weights (and the number of regions)."""
 
-    def __init__(self, batch_dice):
+    def __init__(self, batch_dice, regions):
         super().__init__()
-        self.dice = MemoryEfficientSoftDiceLoss(apply_nonlin=lambda x: torch.softmax(x, 1), batch_dice=batch_dice, do_bg=False, smooth=1e-5, ddp=False)
+        self.regions = regions
+        nonlin = torch.sigmoid if regions else lambda x: torch.softmax(x, 1)
+        self.dice = MemoryEfficientSoftDiceLoss(apply_nonlin=nonlin, batch_dice=batch_dice, do_bg=bool(regions), smooth=1e-5, ddp=False)
 
     def forward(self, z, target):
         y, w = target[:, :-1], target[:, -1:]
-        ce = -(w * y * torch.log_softmax(z, 1)).sum() / w.sum()
+        if self.regions:
+            ce = (w * nn.functional.binary_cross_entropy_with_logits(z, y, reduction="none")).sum() / (w.sum() * len(self.regions))
+        else:
+            ce = -(w * y * torch.log_softmax(z, 1)).sum() / w.sum()
         return ce, self.dice(z, y, loss_mask=w)
 
 
@@ -160,7 +167,7 @@ def loss_of(c):
     l = c["Loss"]
     dice = {"batch_dice": l["BatchDice"], "smooth": 1e-5, "ddp": False}
     if l["Weighted"]:
-        return SoftLoss(l["BatchDice"])
+        return SoftLoss(l["BatchDice"], l["Regions"])
     if l["Regions"]:
         return Parts(DC_and_BCE_loss({}, dice | {"do_bg": True}, use_ignore_label=l["Ignore"] > 0, dice_class=MemoryEfficientSoftDiceLoss))
     return Parts(DC_and_CE_loss(dice | {"do_bg": False}, {}, ignore_label=l["Ignore"] or None, dice_class=MemoryEfficientSoftDiceLoss))
@@ -187,9 +194,12 @@ def targets_of(c, labels, weights):
         if l["Regions"]:
             regions = [tuple(r) for r in l["Regions"]] + ([(l["Ignore"],)] if l["Ignore"] else [])
             seg = ConvertSegmentationToRegionsTransform(regions)._apply_to_segmentation(seg)
+            if l["Weighted"]:
+                seg = torch.cat([seg.double(), weight])
         elif l["Weighted"]:
-            if not l["Soft"]:
+            if l["Ignore"]:
                 weight = weight * (seg != l["Ignore"])
+            if not l["Soft"]:
                 seg = torch.cat([seg == i for i in range(c["Heads"])]).double()
             seg = torch.cat([seg, weight])
         per_sample.append(downsample._apply_to_segmentation(seg))

@@ -309,7 +309,7 @@ test_napari() {
 	if ! [ -x $venv/bin/pytest ]; then
 		rm -rf $venv
 		"$python" -m venv $venv || fail "the napari plugin's tests need venv (Debian: apt install python3-venv)"
-		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest 'napari[pyqt6]>=0.6.2'
+		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest 'napari[pyqt6]>=0.9'
 	fi
 	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./bindings/python ./examples/napari_flare
 	xvfb-run -a -s '-screen 0 1600x1000x24' $venv/bin/pytest -q --disable-warnings examples/napari_flare/tests

@@ -9,6 +9,7 @@ import flare
 from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
@@ -143,6 +144,8 @@ class SegmentWidget(QWidget):
 
     def _layers_changed(self, event: Any = None) -> None:
         """The choice of layers is the viewer's images; what is chosen stays chosen."""
+        if not isalive(self):  # closed; the viewer's layers live on
+            return
         chosen = self.layer.currentData()
         images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         self.layer.clear()

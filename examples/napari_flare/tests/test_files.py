@@ -31,10 +31,10 @@ def volume(shape: Any = (4, 5, 6)) -> Any:
 def test_voxels_stand_where_the_file_says(
     viewer: napari.Viewer, tmp_path: Path, ending: str, direction: Any
 ) -> None:
-    path = tmp_path / f"ct{ending}"
+    path = tmp_path / f"bäuch{ending}"
     flare.write(path, volume(), SPACING, ORIGIN, direction)
     (layer,) = viewer.open(path, plugin="napari-flare")
-    assert layer.name == "ct" and layer.data.dtype == np.int16 and (layer.data == volume()).all()
+    assert layer.name == "bäuch" and layer.data.dtype == np.int16 and (layer.data == volume()).all()
     for index in [(0, 0, 0), (3, 4, 5), (1, 0, 2)]:  # z, y, x
         lps = np.reshape(direction, (3, 3)) @ (np.array(SPACING) * index[::-1]) + ORIGIN
         np.testing.assert_allclose(layer.data_to_world(index), lps[::-1], atol=1e-4)

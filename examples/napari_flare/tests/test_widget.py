@@ -151,6 +151,8 @@ def test_closing_the_widget_cancels(viewer: napari.Viewer, widget: SegmentWidget
     widget.deleteLater()  # as napari does with what is closed
     wait(lambda: ended, 30)
     assert worker.abort_requested
+    viewer.layers.clear()  # of which a widget that is gone must not hear
+    assert told() == []
 
 
 def test_surfaces_are_no_mirror_images(viewer: napari.Viewer, widget: SegmentWidget) -> None:

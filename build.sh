@@ -295,10 +295,12 @@ test_python() {
 test_napari() {
 	local venv=build/test/napari lacking='' file
 	command -v xvfb-run >/dev/null && command -v xauth >/dev/null || lacking+=' xvfb xauth'
-	for file in libEGL.so.1=libegl1 libGL.so.1=libgl1 libxkbcommon-x11.so.0=libxkbcommon-x11-0 \
+	for file in libEGL.so.1=libegl1 libGL.so.1=libgl1 libX11-xcb.so.1=libx11-xcb1 libdbus-1.so.3=libdbus-1-3 \
+		libfontconfig.so.1=libfontconfig1 libglib-2.0.so.0=libglib2.0-0 libxkbcommon-x11.so.0=libxkbcommon-x11-0 \
 		libxcb-cursor.so.0=libxcb-cursor0 libxcb-icccm.so.4=libxcb-icccm4 libxcb-image.so.0=libxcb-image0 \
-		libxcb-keysyms.so.1=libxcb-keysyms1 libxcb-render-util.so.0=libxcb-render-util0 \
-		libxcb-xinerama.so.0=libxcb-xinerama0 libdbus-1.so.3=libdbus-1-3 libfontconfig.so.1=libfontconfig1; do
+		libxcb-keysyms.so.1=libxcb-keysyms1 libxcb-randr.so.0=libxcb-randr0 libxcb-render-util.so.0=libxcb-render-util0 \
+		libxcb-shape.so.0=libxcb-shape0 libxcb-sync.so.1=libxcb-sync1 libxcb-xfixes.so.0=libxcb-xfixes0 \
+		libxcb-xkb.so.1=libxcb-xkb1; do
 		/sbin/ldconfig -p | grep -q "${file%=*}" || lacking+=" ${file#*=}"
 	done
 	if [ -n "$lacking" ]; then
@@ -309,7 +311,7 @@ test_napari() {
 	if ! [ -x $venv/bin/pytest ]; then
 		rm -rf $venv
 		"$python" -m venv $venv || fail "the napari plugin's tests need venv (Debian: apt install python3-venv)"
-		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest 'napari[pyqt6]>=0.9'
+		$venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile pytest 'napari[pyqt6]>=0.9'
 	fi
 	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./bindings/python ./examples/napari_flare
 	xvfb-run -a -s '-screen 0 1600x1000x24' $venv/bin/pytest -q --disable-warnings examples/napari_flare/tests

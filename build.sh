@@ -16,6 +16,8 @@ usage() {
 		  build [--cuda]       the library, the command line, CMake and pkg-config files (default);
 		        [--intel-gpu]  with an ONNX Runtime for NVIDIA GPUs (4 GB while it is fetched), with
 		                       OpenVINO's part for Intel GPUs
+		  wheel                a Python package that needs nothing else: build/wheel/libflare-*.whl,
+		                       checked, and tried in a fresh environment
 		  demo [CT MODEL]      segments a synthetic CT, or yours, and shows what came out
 		  test                 builds, then runs every test
 		  bench [--help | ..]  seconds by phase, peak memory, nnU-Net beside it; limits
@@ -86,6 +88,13 @@ say() { printf '%-8s %s\n' "$1" "$2"; }
 
 # fetch_wheel FOLDER PACKAGE HASH TAG PATTERN..: puts the files of a Python package whose
 # names match into the folder.
+#
+# A process may hold another ONNX Runtime and another OpenVINO, such as Python's. The loader
+# takes for a library what was loaded under its name, whoever's it is, and the providers of ONNX
+# Runtime, libraries of their own, serve the runtime whose Provider_GetHost is the process's
+# first: with `import onnxruntime` before ours the process crashed, and OpenVINO of the same
+# version, built otherwise, did not load. So what we fetch is given names of its own, in place:
+# as long as before, and the symbol's with the same value in the table of hashes (GNU's).
 fetch_wheel() {
 	local folder=$1 package=$2 hash=$3 tag=$4
 	shift 4
@@ -96,7 +105,16 @@ fetch_wheel() {
 		--require-hashes -r "$work/requirements.txt" -d "$work" ||
 		fail "pip could not fetch $package; see above. (A hash that differs means that the file is not the one expected: do not use it.)"
 	"$python" - "$work"/*.whl "$folder" "$@" <<-'END'
-		import fnmatch, os, shutil, sys, zipfile
+		import fnmatch, os, sys, zipfile
+		frontend = b"libopenvino_onnx_frontend.so.2541"
+		names = {b"libopenvino.so.2541": b"libflareovn.so.2541", b"libtbb.so.12": b"libtbf.so.12"}
+		def ours(base, data):
+		    new = {**names, b"Provider_GetHost": b"Provider_GetHotS", frontend: b"libflareovn_onnx_frontend.so.2541"}
+		    if base == "libonnxruntime_providers_openvino.so": # asks for the frontend, and takes nothing of it
+		        new[frontend] = names[b"libopenvino.so.2541"].ljust(len(frontend), b"\0")
+		    for old in new:
+		        data = data.replace(b"\0" + old + b"\0", b"\0" + new[old] + b"\0")
+		    return data
 		wheel, folder, wanted = zipfile.ZipFile(sys.argv[1]), sys.argv[2], sys.argv[3:]
 		for pattern in wanted:
 		    found = [n for n in wheel.namelist() if fnmatch.fnmatch(n.rsplit("/", 1)[-1], pattern)]
@@ -106,22 +124,27 @@ fetch_wheel() {
 		        base = os.path.basename(name)
 		        if base == "License.txt": # each of NVIDIA's packages has its own
 		            base = os.path.basename(sys.argv[1]).split("-")[0] + "-" + base
-		        with wheel.open(name) as src, open(os.path.join(folder, base), "wb") as dst:
-		            shutil.copyfileobj(src, dst)
+		        data = wheel.read(name)
+		        if base.startswith(("libopenvino", "libonnxruntime_providers_", "libtbb")):
+		            data, base = ours(base, data), names.get(base.encode(), base.encode()).decode()
+		        with open(os.path.join(folder, base), "wb") as dst:
+		            dst.write(data)
 	END
 	rm -f "$work"/*.whl
 }
+
+renamed='names of our own' # part of what a finished fetch is known by
 
 # Fetches ONNX Runtime once. The stamp is the last thing written before the folder
 # gets its name, so an interrupted fetch is begun again.
 fetch_runtime() {
 	local runtime=build/lib/flare-runtime
-	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$package $hash $libraries" ]; then return; fi
+	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$package $hash $libraries $renamed" ]; then return; fi
 	local patterns
 	read -ra patterns <<<"$libraries LICENSE ThirdPartyNotices.txt"
 	mkdir -p "$work/lib" build/lib
 	fetch_wheel "$work/lib" "$package" "$hash" "$tag" "${patterns[@]}"
-	echo "$package $hash $libraries" >"$work/lib/.fetched"
+	echo "$package $hash $libraries $renamed" >"$work/lib/.fetched"
 	rm -rf $runtime
 	mv "$work/lib" $runtime
 }
@@ -139,7 +162,7 @@ nvidia-cuda-nvrtc-cu12==12.8.93 a7756528852ef889772a84c6cd89d41dfa74667e24cca16b
 nvidia-cudnn-cu12==9.10.2.21 949452be657fa16687d0930933f032835951ef0892b37d2d53824d1a84dc97a8 manylinux_2_27_x86_64 libcudnn*.so.9 License.txt'
 
 fetch_cuda() {
-	local runtime=build/lib/flare-runtime-cuda stamp="$cuda_packages $package $libraries" fields file
+	local runtime=build/lib/flare-runtime-cuda stamp="$cuda_packages $package $libraries $renamed" fields file
 	if [ "$(cat $runtime/.fetched 2>/dev/null)" = "$stamp" ]; then return; fi
 	[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || fail "--cuda is for Linux on x86-64"
 	mkdir -p "$work/cuda" build/lib
@@ -215,6 +238,40 @@ build() {
 	build_packages
 }
 
+# ---------------------------------------------------------------- Python wheel ---
+
+# make_wheel: build/wheel/libflare-*.whl. Its tag must be what auditwheel finds.
+make_wheel() {
+	local tools=build/wheel/tools file told
+	say wheel "build/wheel"
+	mkdir -p build/wheel
+	rm -f build/wheel/*.whl
+	"$python" -m pip wheel --quiet --disable-pip-version-check --no-deps -w build/wheel ./bindings/python
+	file=$(echo build/wheel/libflare-*.whl)
+	[ "$(uname -s)" = Linux ] || return 0
+	[ -x $tools/bin/auditwheel ] || {
+		"$python" -m venv $tools || fail "the wheel needs venv (Debian: apt install python3-venv)"
+		$tools/bin/python -m pip install --quiet --disable-pip-version-check auditwheel
+	}
+	told=$($tools/bin/auditwheel show "$file" | tr '\n' ' ')
+	case $told in
+	*'is consistent with the following platform tag: "'*) ;;
+	*) fail "auditwheel cannot tell the platform of $file: $told" ;;
+	esac
+	told=${told#*following platform tag: \"} told=${told%%\"*}
+	case $file in
+	*-py3-none-"$told".whl) ;;
+	*) fail "auditwheel finds the platform $told, but the wheel is $file" ;;
+	esac
+}
+
+# try_wheel: installs it where nothing else is, uses it, and tells sizes and times.
+try_wheel() {
+	build/bin/flare phantom --size small build/wheel/phantom
+	"$python" bindings/python/tests/installed.py build/wheel/libflare-*.whl build/wheel/fresh \
+		examples/demo/flare13_phantom.onnx build/wheel/phantom/imagesTr/phantom_0000_0000.nii.gz
+}
+
 # -------------------------------------------------------------------- showing ---
 
 # The caller's path $1, relative to where the caller stands.
@@ -279,16 +336,19 @@ test_capi() {
 
 test_python() {
 	local venv=build/test/venv
-	if ! [ -x $venv/bin/pytest ]; then
+	if ! $venv/bin/python -c 'import pytest, SimpleITK, nibabel, itk, highdicom, ipyniivue, tqdm, mypy, openvino, onnxruntime' 2>/dev/null; then
 		"$python" -m venv $venv || fail "the Python tests need venv (Debian: apt install python3-venv)"
-		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest numpy SimpleITK
+		$venv/bin/python -m pip install --quiet --disable-pip-version-check pytest numpy SimpleITK nibabel \
+			highdicom ipyniivue tqdm mypy openvino onnxruntime
+		$venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps itk-core # 81 MB; all of ITK has 300
 	fi
 	if ! $venv/bin/python -c 'import ray, mpi4py' 2>/dev/null; then
 		$venv/bin/python -m pip install --quiet --disable-pip-version-check ray mpi4py mpich ||
 			echo "Ray or MPI is not to be had: their tests are left out"
 	fi
-	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./bindings/python
+	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps build/wheel/libflare-*.whl
 	$venv/bin/python -m pytest -q bindings/python/tests
+	(cd bindings/python && ../../$venv/bin/python -m mypy)
 }
 
 # The napari plugin in a real window on a display of its own.
@@ -330,6 +390,8 @@ run_tests() {
 	step "Go, and the command line end to end" go test -timeout 30m ./...
 	step "C" test_capi
 	step "C++" bash examples/cpp/test.sh "$root/build"
+	step "Python wheel" make_wheel
+	step "Python wheel in a fresh environment" try_wheel
 	step "Python" test_python
 	step "data-parallel training" build/test/venv/bin/python examples/data_parallel/test.py
 	if [ -e "$root/examples/demo/flare13_phantom.onnx" ]; then
@@ -345,6 +407,11 @@ case ${1:-} in
 esac
 case $command in
 build) build "$@" ;;
+wheel)
+	build
+	make_wheel
+	try_wheel
+	;;
 demo) demo "$@" ;;
 test) run_tests ;;
 bench) bench "$@" ;;

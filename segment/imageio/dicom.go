@@ -34,12 +34,13 @@ func holdsDICOM(folder string) bool {
 	return false
 }
 
-// dicom says how to convert the series that path, a file or a folder, is of.
+// dicom says what segments or converts the series that path, a file or a folder, is of.
 func dicom(path string) error {
 	folder := path
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {
 		folder = filepath.Dir(path)
 	}
-	return fault.New(fault.Unsupported, "%s: DICOM, which is not read here; convert the series first, with SimpleITK (pip install SimpleITK): "+
-		`python -c "import SimpleITK as s; s.WriteImage(s.ReadImage(s.ImageSeriesReader.GetGDCMSeriesFileNames('%s')), 'image.nii.gz')"`, path, folder)
+	return fault.New(fault.Unsupported, "%s: DICOM, which is not read here. With the Python package, pip install 'libflare[dicom]', "+
+		"flare dicom -m MODEL '%s' OUT.dcm segments the series; or convert it with SimpleITK: "+
+		`python -c "import SimpleITK as s; s.WriteImage(s.ReadImage(s.ImageSeriesReader.GetGDCMSeriesFileNames('%s')), 'image.nii.gz')"`, path, folder, folder)
 }

@@ -247,6 +247,7 @@ func TestDICOM(t *testing.T) {
 	_, err := Cases(folder)
 	for _, err := range []error{err, Known(file)} {
 		assert.Equal(t, fault.Unsupported, fault.KindOf(err))
+		assert.ErrorContains(t, err, "flare dicom -m MODEL '"+folder+"' OUT.dcm")
 		assert.ErrorContains(t, err, "GetGDCMSeriesFileNames('"+folder+"')")
 	}
 	refuse(t, file, fault.Unsupported, "DICOM")

@@ -4,16 +4,14 @@ Research software, not a medical device.
 
     import flare, SimpleITK as sitk
 
-    ct = sitk.ReadImage("ct.nii.gz")
     with flare.Model("abdomen.onnx") as model:
-        labels = model.segment(
-            sitk.GetArrayViewFromImage(ct), ct.GetSpacing(), ct.GetOrigin(), ct.GetDirection()
-        )
+        labels = model.segment(sitk.ReadImage("ct.nii.gz"))  # an image on the same grid
 
 Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net
 results folder, evaluate compares labels with a reference, read and write are for image files,
-devices tells what this machine can run on. Every failure of the library is a flare.Error; each kind of failure has a class of its
-own. Nothing is printed; set_log tells more.
+show is a view for notebooks, devices tells what this machine can run on. flare.dicom has DICOM
+series and segmentations. Every failure of the library is a flare.Error; each kind of failure has
+a class of its own. Nothing is printed; set_log tells more.
 
 The library libflare is loaded at first use; load says from where.
 """
@@ -49,6 +47,7 @@ from ._errors import (
 from ._evaluate import evaluate, evaluate_file
 from ._image import Image, read, write
 from ._model import Model
+from ._show import show
 from ._student import Labeller, pseudo_label, student
 from ._trainer import Trainer
 
@@ -84,6 +83,7 @@ __all__ = [
     "pseudo_label",
     "read",
     "set_log",
+    "show",
     "student",
     "version",
     "write",

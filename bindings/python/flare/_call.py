@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
-from . import _abi
+from . import _abi, _optional
 from ._errors import Cancelled, Error
 
 ProgressCallback = Callable[[float, str], object]
@@ -23,17 +24,23 @@ def refuse_in_callback() -> None:
 
 class Progress:
     """The caller's progress function as a C function, of kind, that never raises; read makes the
-    caller's arguments of C's.
+    caller's arguments of C's. True instead of a function: a bar, shown while it is a context.
 
-    What the function raises is kept in `raised` and cancels the call.
+    What the function raises is kept in `raised` and cancels the call; so does stop.
     """
 
     def __init__(
         self,
-        function: Callable[..., object] | None,
+        function: Callable[..., object] | bool | None,
         kind: Any = _abi.ProgressFn,
         read: Callable[..., tuple[Any, ...]] = lambda fraction, phase: (fraction, phase.decode()),
+        stop: threading.Event | None = None,
     ) -> None:
+        self._bar = _Bar() if function is True and kind is _abi.ProgressFn else None
+        if self._bar:
+            function = self._bar.told
+        elif function is False:
+            function = None
         if function is not None and not callable(function):
             raise TypeError(f"progress is of type {type(function).__name__}; expected a function")
         raised: list[BaseException] = []
@@ -41,7 +48,9 @@ class Progress:
         def call(*told: Any) -> int:  # the last is C's user pointer
             _callback.running = True
             try:
-                return 1 if raised or (function and function(*read(*told[:-1]))) else 0
+                if raised or (stop and stop.is_set()):
+                    return 1
+                return 1 if function and function(*read(*told[:-1])) else 0
             except BaseException as error:
                 raised.append(error)
                 return 1
@@ -49,17 +58,47 @@ class Progress:
                 _callback.running = False
 
         self.raised = raised
-        self.pointer = kind(call) if function else kind()
+        self.pointer = kind(call) if function or stop else kind()
+
+    def __enter__(self) -> None:
+        if self._bar:
+            self._bar.begin()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.end(kind is None)
 
 
-def stoppable(progress: ProgressCallback | None) -> tuple[Progress, Callable[[], None]]:
+class _Bar:
+    """tqdm's bar, in a notebook its widget. It is made and closed on the thread of the call,
+    whose output it belongs to."""
+
+    def __init__(self) -> None:
+        self._tqdm = _optional.module("tqdm.auto", "progress=True", "notebook").tqdm
+
+    def begin(self) -> None:
+        self._shown = self._tqdm(total=100, bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed}")
+
+    def told(self, fraction: float, phase: str) -> None:
+        self._shown.set_description(phase, refresh=False)
+        self._shown.update(100 * fraction - self._shown.n)
+
+    def end(self, whole: bool) -> None:
+        if whole:
+            self._shown.update(100 - self._shown.n)
+        self._shown.close()
+
+
+def stoppable(progress: ProgressCallback | bool | None) -> tuple[Progress, Callable[[], None]]:
     """The caller's progress function, and what cancels a call that has it: for calls without a
     handle to cancel."""
     stop = threading.Event()
-    return (
-        Progress(lambda fraction, phase: stop.is_set() or (progress and progress(fraction, phase))),
-        stop.set,
-    )
+    return Progress(progress, stop=stop), stop.set
 
 
 def report(
@@ -82,10 +121,11 @@ def report(
 def run(call: Callable[[], int], cancel: Callable[[], object], progress: Progress) -> None:
     """Makes the call and raises what came of it."""
     try:
-        if threading.current_thread() is threading.main_thread():
-            _run_interruptible(call, cancel)
-        else:
-            _abi.check(call())
+        with progress:
+            if threading.current_thread() is threading.main_thread():
+                _run_interruptible(call, cancel)
+            else:
+                _abi.check(call())
     except Cancelled:
         if not progress.raised:
             raise

@@ -8,25 +8,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _abi, _arrays, _call
+from . import _abi, _arrays, _call, _images
 from ._arrays import Vector
 from ._errors import ArgumentError
 
 
 def evaluate(
-    prediction: npt.ArrayLike,
-    reference: npt.ArrayLike,
-    spacing: Vector,
+    prediction: Any,
+    reference: Any,
+    spacing: Vector | None = None,
     *,
     rules: str = "plain",
     labels: _abi.Path | None = None,
     tolerance_mm: float = 0.0,
     threads: int = 0,
 ) -> dict[str, Any]:
-    """Scores a label map of shape (z, y, x) against its reference on the same grid.
+    """Scores a label map against its reference on the same grid: arrays of shape (z, y, x), or
+    images as for Model.segment.
 
-    spacing        mm along x, y, z, as SimpleITK's GetSpacing() gives them: the reverse order of
-                   the arrays' axes
+    spacing        for arrays: mm along x, y, z, as SimpleITK's GetSpacing() gives them: the reverse
+                   order of the arrays' axes
     rules          "plain", or with their organs, tolerances and quirks "flare21", "flare22",
                    "flare23"
     labels         a dataset.json with the labels to score and their names; None: all but 0 that
@@ -45,13 +46,15 @@ def evaluate(
     1
     """
     library = _abi.library()
-    maps = [_map(name, a) for name, a in (("prediction", prediction), ("reference", reference))]
+    image = _images.opened("reference", reference, spacing)
+    given = _images.labels_on("prediction", prediction, image)
+    maps = [_map("prediction", given), _map("reference", image.voxels)]
     if maps[0].shape != maps[1].shape:
         raise ArgumentError(
             f"prediction has shape {maps[0].shape}, reference {maps[1].shape}; "
             "expected the same grid"
         )
-    p, r = (_arrays.volume(m, spacing, (0.0, 0.0, 0.0), _arrays.IDENTITY) for m in maps)
+    p, r = (_arrays.volume(m, image.spacing, (0.0, 0.0, 0.0), _arrays.IDENTITY) for m in maps)
     options = _options(rules, labels, tolerance_mm, threads)
     return _call.report(
         lambda out: int(
@@ -73,7 +76,7 @@ def evaluate_file(
     csv: _abi.Path | None = None,
     html: _abi.Path | None = None,
     threads: int = 0,
-    progress: _call.ProgressCallback | None = None,
+    progress: _call.ProgressCallback | bool | None = None,
 ) -> dict[str, Any]:
     """Scores an image file against another, or a folder of predictions against a folder of
     references with the same names.

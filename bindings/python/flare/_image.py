@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _abi, _arrays, _call
+from . import _abi, _arrays, _call, _images
 from ._arrays import Matrix, Vector
-from ._errors import ArgumentError
 
 _DTYPES = {code: dtype for dtype, code in _arrays._CODES.items()}
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """What an image file holds, as read gives it.
+    """What an image file holds, as read gives it; labels that Model.segment makes of it, too.
 
     array      voxels, shape (z, y, x) or (channels, z, y, x); they lie in the library's memory,
                which goes back with the last array that looks at it
@@ -59,8 +58,8 @@ def read(path: _abi.Path) -> Image:
     Voxels keep the type they are stored in. int8 becomes int16, wide integers int32 or float64,
     scaled values float32; NaN and infinite ones become 0. Nothing is copied after reading.
 
-        ct = flare.read("ct.nii.gz")
-        labels = model.segment(ct.array, ct.spacing, ct.origin, ct.direction)
+        labels = model.segment(flare.read("ct.nii.gz"))  # another Image
+        flare.write("labels.nii.gz", labels, labels={"liver": 1})
     """
     _call.refuse_in_callback()
     memory, volume = _Memory(path), _abi.Volume()
@@ -76,34 +75,26 @@ def read(path: _abi.Path) -> Image:
 
 def write(
     path: _abi.Path,
-    image: Image | npt.ArrayLike,
+    image: _images.Known | npt.ArrayLike,
     spacing: Vector | None = None,
-    origin: Vector = (0.0, 0.0, 0.0),
-    direction: Matrix = _arrays.IDENTITY,
+    origin: Vector | None = None,
+    direction: Matrix | None = None,
     *,
     labels: Mapping[str, int] | None = None,
 ) -> None:
     """Writes an image file of one of read's formats, whole or not at all.
 
-    image      what read gave, or an array, (z, y, x) or (channels, z, y, x), with its spacing
-               and place as Model.segment takes them
+    image      what read gave, an image that Model.segment takes, or an array, (z, y, x) or
+               (channels, z, y, x), with its spacing and place as Model.segment takes them
     labels     None: an image; or it is a label map with integers from 0 to 65535, and these are
                its names, {"liver": 1}, or {}. .seg.nrrd keeps them, as segments of 3D Slicer
 
     >>> import flare, numpy
     >>> flare.write("liver.seg.nrrd", numpy.ones((4, 5, 6), "uint8"), (1, 1, 3), labels={"liver": 1})
     """
-    if isinstance(image, Image):
-        if spacing is not None:
-            raise ArgumentError("spacing is given, but the image has its own")
-        array: npt.ArrayLike = image.array
-        spacing, origin, direction = image.spacing, image.origin, image.direction
-    elif spacing is None:
-        raise ArgumentError("an array needs its spacing: mm along x, y, z")
-    else:
-        array = image
-    voxels = _arrays.image(array if labels is None else _arrays.label_map(array))
-    volume = _arrays.volume(voxels, spacing, origin, direction)
+    given = _images.opened("image", image, spacing, origin, direction)
+    voxels = _arrays.image(given.voxels if labels is None else _arrays.label_map(given.voxels))
+    volume = _arrays.volume(voxels, given.spacing, given.origin, given.direction)
     options = _abi.WriteOptions()
     if labels is not None:
         options.labels = json.dumps({str(name): int(v) for name, v in labels.items()}).encode()

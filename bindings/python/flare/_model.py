@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _abi, _arrays, _call
+from . import _abi, _arrays, _call, _images
 from ._arrays import Matrix, Vector
 from ._errors import ArgumentError
 from ._handle import Handle
 
 Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Image = TypeVar("Image", bound=_images.Known)
 
 
 def _bound(
@@ -132,7 +133,7 @@ class Model(Handle):
         max_memory_bytes: int = ...,
         previous: npt.ArrayLike | None = ...,
         probabilities: Literal[False] = ...,
-        progress: _call.ProgressCallback | None = ...,
+        progress: _call.ProgressCallback | bool | None = ...,
     ) -> Labels: ...
 
     @overload
@@ -151,15 +152,45 @@ class Model(Handle):
         max_memory_bytes: int = ...,
         previous: npt.ArrayLike | None = ...,
         probabilities: Literal[True],
-        progress: _call.ProgressCallback | None = ...,
+        progress: _call.ProgressCallback | bool | None = ...,
     ) -> tuple[Labels, npt.NDArray[np.float32]]: ...
+
+    @overload
+    def segment(
+        self,
+        array: Image,
+        *,
+        mirror: bool = ...,
+        postprocess: bool = ...,
+        box: Sequence[int] | None = ...,
+        roi: Sequence[int] | None = ...,
+        max_memory_bytes: int = ...,
+        previous: object = ...,
+        probabilities: Literal[False] = ...,
+        progress: _call.ProgressCallback | bool | None = ...,
+    ) -> Image: ...
+
+    @overload
+    def segment(
+        self,
+        array: Image,
+        *,
+        mirror: bool = ...,
+        postprocess: bool = ...,
+        box: Sequence[int] | None = ...,
+        roi: Sequence[int] | None = ...,
+        max_memory_bytes: int = ...,
+        previous: object = ...,
+        probabilities: Literal[True],
+        progress: _call.ProgressCallback | bool | None = ...,
+    ) -> tuple[Image, npt.NDArray[np.float32]]: ...
 
     def segment(
         self,
-        array: npt.ArrayLike,
-        spacing: Vector,
-        origin: Vector = (0.0, 0.0, 0.0),
-        direction: Matrix = _arrays.IDENTITY,
+        array: Any,
+        spacing: Vector | None = None,
+        origin: Vector | None = None,
+        direction: Matrix | None = None,
         *,
         out: npt.NDArray[Any] | None = None,
         mirror: bool = False,
@@ -167,19 +198,23 @@ class Model(Handle):
         box: Sequence[int] | None = None,
         roi: Sequence[int] | None = None,
         max_memory_bytes: int = 0,
-        previous: npt.ArrayLike | None = None,
+        previous: Any = None,
         probabilities: bool = False,
-        progress: _call.ProgressCallback | None = None,
-    ) -> Labels | tuple[Labels, npt.NDArray[np.float32]]:
-        """Segments a volume in memory; returns its labels, shape (z, y, x).
+        progress: _call.ProgressCallback | bool | None = None,
+    ) -> Any:
+        """Segments a volume in memory; returns its labels, shape (z, y, x), or an image of the
+        same kind and grid.
 
         array          voxels, index order (z, y, x) or (channels, z, y, x), as
-                       SimpleITK.GetArrayFromImage gives them
-        spacing        mm along x, y, z, as SimpleITK's GetSpacing() gives them: the reverse
-                       order of the array's axes
-        origin         position of voxel 0 in mm, x, y, z, LPS
-        direction      9 numbers row-major, or 3 x 3; column i is the LPS direction of axis i
-                       (x, y, z)
+                       SimpleITK.GetArrayFromImage gives them; or an image with its geometry:
+                       a SimpleITK.Image, an itk.Image, an image of nibabel, a torchio.Image
+                       (the labels are a torchio.LabelMap) or a torchio.Subject with one
+                       image (the labels come in a subject that has them as "labels")
+        spacing        for arrays: mm along x, y, z, as SimpleITK's GetSpacing() gives them: the
+                       reverse order of the array's axes
+        origin         for arrays: position of voxel 0 in mm, x, y, z, LPS; None: 0, 0, 0
+        direction      for arrays: 9 numbers row-major, or 3 x 3; column i is the LPS direction of
+                       axis i (x, y, z); None: the axes are those of LPS
         box            part of the image to look at, as voxels (x0, y0, z0, x1, y1,
                        z1), from the first to before the second; outside labels are 0
         roi            label values that alone are wanted; only tiles run that can hold them
@@ -194,13 +229,13 @@ class Model(Handle):
                        and up to 8 times slower
         postprocess    apply the post-processing that the model stores; it must store one
         previous       for the second stage of a cascade: the labels of the first, shape
-                       (z, y, x), of any dtype that array may have
+                       (z, y, x), of any dtype that array may have, or as an image
         probabilities  also return float32 probabilities, shape (heads, z, y, x)
         progress       function called as progress(fraction, phase), fraction 0..1, phase
                        "read", "preprocess", "network", "export" or "write", at most 20 times a
                        second, not on the main thread. If it returns something true the call
                        raises flare.Cancelled; what it raises itself, segment raises. It must
-                       not call this package, except cancel.
+                       not call this package, except cancel. True: a bar of tqdm
 
         Labels are uint8, or uint16 if the model has labels above 255.
 
@@ -208,7 +243,9 @@ class Model(Handle):
         native byte order are read where they are. Others are copied once: non-contiguous or
         byte-swapped ones as they are, bool as uint8, int8 as int16, float16 as float32, and
         int64, uint32, uint64 as int32, or float64 if their values ask for it. Complex, object
-        and structured arrays raise TypeError.
+        and structured arrays raise TypeError. Of images, those of SimpleITK and ITK are read where
+        they are, and those of nibabel if they come from a file without a scaling; torchio's, where
+        z is fastest, are copied once.
 
         >>> import flare, numpy
         >>> ct = numpy.zeros((4, 5, 6), "float32")
@@ -218,11 +255,15 @@ class Model(Handle):
         True
         """
         library, handle = self._library, self._opened()
-        voxels = _arrays.image(array)
-        volume = _arrays.volume(voxels, spacing, origin, direction)
-        stage = (
-            None if previous is None else _arrays.on_grid("previous", previous, voxels.shape[-3:])
-        )
+        image = _images.opened("array", array, spacing, origin, direction)
+        if out is not None and image.kind != "array":
+            raise ArgumentError("out is for arrays; labels of an image come as an image")
+        voxels = _arrays.image(image.voxels)
+        volume = _arrays.volume(voxels, image.spacing, image.origin, image.direction)
+        stage = None
+        if previous is not None:
+            stage = _images.labels_on("previous", previous, image)
+            stage = _arrays.on_grid("previous", stage, voxels.shape[-3:])
         labels = _arrays.labels(out, voxels, self._dtype, stage)
         callback = _call.Progress(progress)
         options = _abi.SegmentOptions(
@@ -250,7 +291,8 @@ class Model(Handle):
             ),
             callback,
         )
-        return (labels, filled) if probabilities else labels
+        result = image.like(labels)
+        return (result, filled) if probabilities else result
 
     def segment_file(
         self,
@@ -264,7 +306,7 @@ class Model(Handle):
         max_memory_bytes: int = 0,
         previous: _abi.Path | None = None,
         probabilities: _abi.Path | None = None,
-        progress: _call.ProgressCallback | None = None,
+        progress: _call.ProgressCallback | bool | None = None,
     ) -> None:
         """Segments an image file (NIfTI, NRRD, MetaImage) into a file on the same grid.
 

@@ -25,7 +25,7 @@ def pseudo_label(
     mode: str = "exact",
     threads: int = 0,
     cache: _abi.Path | None = None,
-    progress: _call.ProgressCallback | None = None,
+    progress: _call.ProgressCallback | bool | None = None,
 ) -> dict[str, Any]:
     """Labels every image of a folder with a teacher, which is opened once, and scores how far it
     can be trusted: `flare pseudo-label`. A case that is finished is not done again.
@@ -151,7 +151,7 @@ class Labeller(Handle):
 
 
 def student(
-    config: _abi.Path, *, progress: _call.ProgressCallback | None = None
+    config: _abi.Path, *, progress: _call.ProgressCallback | bool | None = None
 ) -> dict[str, Any]:
     """Makes a noisy student as a file says, or goes on: `flare student`, whose --help describes
     the file.

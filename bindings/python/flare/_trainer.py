@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _abi, _arrays, _call
+from . import _abi, _arrays, _call, _images
 from ._arrays import Matrix, Vector
 from ._batch import Batch, Result, TrainingProgress, as_c
 from ._errors import ArgumentError
@@ -159,21 +159,25 @@ class Trainer(Handle):
     def add_case(
         self,
         name: str,
-        array: npt.ArrayLike,
-        labels: npt.ArrayLike,
-        spacing: Vector,
-        origin: Vector = (0.0, 0.0, 0.0),
-        direction: Matrix = _arrays.IDENTITY,
+        array: Any,
+        labels: Any,
+        spacing: Vector | None = None,
+        origin: Vector | None = None,
+        direction: Matrix | None = None,
     ) -> None:
-        """Adds an image and its labels, shape (z, y, x), to the cases that batches are drawn
-        from; they are preprocessed here. A name that was added before is replaced. array,
-        spacing, origin and direction are as for flare.Model.segment. Labels that dataset.json
-        lacks and voxels that are not finite raise flare.ModelError."""
+        """Adds an image and its labels, shape (z, y, x) or as an image on the same grid, to the
+        cases that batches are drawn from; they are preprocessed here. A name that was added
+        before is replaced. array, spacing, origin and direction are as for flare.Model.segment.
+        Labels that dataset.json lacks and voxels that are not finite raise flare.ModelError."""
         library, handle, text = self._library, self._opened(), _abi.c_text("name", name)
-        voxels = _arrays.image(array)
-        classes = _arrays.on_grid("labels", labels, voxels.shape[-3:])
-        image = _arrays.volume(voxels, spacing, origin, direction)
-        truth = _arrays.volume(classes, spacing, origin, direction)
+        given = _images.opened("array", array, spacing, origin, direction)
+        voxels = _arrays.image(given.voxels)
+        classes = _images.labels_on("labels", labels, given)
+        classes = _arrays.on_grid("labels", classes, voxels.shape[-3:])
+        image, truth = (
+            _arrays.volume(v, given.spacing, given.origin, given.direction)
+            for v in (voxels, classes)
+        )
         self._run(
             lambda: library.flare_trainer_add_case(
                 handle, text, ctypes.byref(image), ctypes.byref(truth)

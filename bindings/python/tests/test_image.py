@@ -56,6 +56,31 @@ def test_simpleitk_sees_the_same(voxels: Any, tmp_path: Path, ending: str) -> No
     np.testing.assert_allclose(image.direction, TURNED, atol=1e-6)
 
 
+def test_images_of_files_are_segmented(model_path: Path, voxels: Any, tmp_path: Path) -> None:
+    flare.write(tmp_path / "ct.nrrd", voxels, (3, 3, 3), ORIGIN, TURNED)
+    ct = flare.read(tmp_path / "ct.nrrd")
+    with flare.Model(model_path) as model:
+        labels = model.segment(ct)
+        expected = model.segment(voxels, (3, 3, 3), ORIGIN, TURNED)
+    assert isinstance(labels, flare.Image) and (labels.array == expected).all()
+    assert labels.origin == ORIGIN and labels.direction == TURNED
+    flare.write(tmp_path / "labels.nrrd", labels, labels={})
+    assert (flare.read(tmp_path / "labels.nrrd").array == expected).all()
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_images_of_simpleitk_are_written(voxels: Any, tmp_path: Path, ending: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing(SPACING)
+    image.SetOrigin(ORIGIN)
+    image.SetDirection(TURNED)
+    flare.write(tmp_path / f"a{ending}", image)
+    read = flare.read(tmp_path / f"a{ending}")
+    assert (read.array == voxels).all() and read.spacing == SPACING
+    assert read.origin == ORIGIN and read.direction == TURNED
+
+
 def test_channels(voxels: Any, tmp_path: Path) -> None:
     stacked = np.stack([voxels, voxels[::-1]])
     flare.write(tmp_path / "a.nrrd", stacked, SPACING)

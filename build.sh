@@ -291,7 +291,7 @@ test_python() {
 	$venv/bin/python -m pytest -q bindings/python/tests
 }
 
-# The napari plugin in a real window on a display of its own: napari and Qt, 280 MB to fetch, 1 GB on disk.
+# The napari plugin in a real window on a display of its own: napari and Qt, 230 MB to fetch, 1 GB on disk.
 test_napari() {
 	local venv=build/test/napari lacking='' file known
 	known=$(/sbin/ldconfig -p 2>/dev/null || true)

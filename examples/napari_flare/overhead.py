@@ -56,7 +56,7 @@ def main(model: str, cli: str = "flare") -> None:
         taken.clear()
         start = time.perf_counter()
         widget.run_button.click()
-        beats = live(widget.run_button.isEnabled)
+        beats = live(lambda: widget.organs.topLevelItemCount() > 0)
         labels = viewer.layers[-1]
         seconds = labels.metadata["flare"]["stats"]["seconds"]
         opening = seconds["open"] if run == 0 else 0.0
@@ -70,6 +70,7 @@ def main(model: str, cli: str = "flare") -> None:
         )
         if run < 2:
             viewer.layers.remove(labels)
+            widget.organs.clear()
             rest(1)
     same = set(read_at) == {image.data.ctypes.data} and len(np.unique(labels.data)) > 10
     print("the call read the layer's own voxels" if same else "FAILED: the voxels were copied")

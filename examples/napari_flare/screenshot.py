@@ -21,7 +21,7 @@ def main(slice_png: str, surfaces_png: str, ct: str, model: str) -> None:
     _, widget = viewer.window.add_plugin_dock_widget("napari-flare", "Segment (nnU-Net)")
     widget.model.setText(model)
     widget.run_button.click()
-    while not widget.run_button.isEnabled():
+    while widget.organs.topLevelItemCount() == 0:
         live(50)
     image, labels = viewer.layers
 

@@ -30,7 +30,7 @@ from qtpy.QtWidgets import (
 
 from ._colours import colour
 from ._geometry import METADATA, Unfit, geometry_of, has_millimetres, place
-from ._segmenter import Job, Segmenter
+from ._segmenter import Job, Segmenter, volumes
 from ._worker import Worker, prepare
 
 PHASES = {
@@ -174,7 +174,6 @@ class SegmentWidget(QWidget):
         worker.progress.connect(self._progressed)
         worker.doubted.connect(show_warning)
         worker.segmented.connect(self._segmented)
-        worker.measured.connect(self._measured)
         worker.errored.connect(self._failed)
         worker.finished.connect(self._finished)
         self.destroyed.connect(worker.quit)
@@ -236,10 +235,18 @@ class SegmentWidget(QWidget):
         self._say(f"{stats['seconds']['total']:.1f} s on {stats['device']}, {stats['precision']}.")
         self._labels = labels
         self.organs.clear()
+        assert self._worker is not None
+        create_worker(  # from now on, as two threads of Python hinder each other
+            volumes,
+            labels.data,
+            self._worker.job.geometry,
+            _connect={"returned": self._measured},
+        )
 
     def _measured(self, volumes: dict[int, float]) -> None:
         """Lists the organs that were found."""
         assert self._labels is not None
+        self.organs.clear()
         features = self._labels.features
         names = dict(zip(features["index"], features["name"], strict=True))
         for value, ml in volumes.items():

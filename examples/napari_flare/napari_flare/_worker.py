@@ -12,7 +12,7 @@ from qtpy.QtCore import Signal
 
 from ._colours import colormap
 from ._geometry import METADATA
-from ._segmenter import Job, Segmenter, volumes
+from ._segmenter import Job, Segmenter
 
 
 def prepare() -> dict[str, Any]:
@@ -26,7 +26,6 @@ class Signals(WorkerBaseSignals):
     progress = Signal(float, str)  # fraction of the whole, phase
     doubted = Signal(str)  # why the labels may be worthless
     segmented = Signal(object)  # the labels layer
-    measured = Signal(dict)  # millilitres by label
 
 
 class Worker(WorkerBase):
@@ -35,12 +34,12 @@ class Worker(WorkerBase):
 
     def __init__(self, segmenter: Segmenter, job: Job, where: dict[str, Any]) -> None:
         super().__init__(SignalsClass=Signals)
-        self._segmenter, self._job, self._where = segmenter, job, where
+        self._segmenter, self.job, self._where = segmenter, job, where
 
     def work(self) -> Any:
         signals = self.signals
         result = self._segmenter.run(
-            self._job,
+            self.job,
             signals.progress.emit,
             signals.doubted.emit,
             lambda: bool(self.abort_requested),
@@ -48,7 +47,7 @@ class Worker(WorkerBase):
         names = result.names
         layer = Labels(
             result.labels,
-            name=f"{self._job.layer} labels",
+            name=f"{self.job.layer} labels",
             features={"index": list(names), "name": list(names.values())},
             colormap=colormap(names),
             metadata={METADATA: {"model": result.description, "stats": result.stats}},
@@ -56,7 +55,6 @@ class Worker(WorkerBase):
         )
         if not self.abort_requested:
             signals.segmented.emit(layer)
-            signals.measured.emit(volumes(result.labels, self._job.geometry))
 
     def quit(self) -> None:
         """Cancels, also when napari asks all its workers to end."""

@@ -26,8 +26,16 @@ def volume(shape: Any = (4, 5, 6)) -> Any:
     return np.random.default_rng(2).integers(0, 900, shape).astype(np.int16)
 
 
-@pytest.mark.parametrize("direction", [IDENTITY, FLIPPED, TURNED, OBLIQUE])
-@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize(
+    ("ending", "direction"),
+    [
+        (".nii.gz", IDENTITY),
+        (".nii.gz", FLIPPED),
+        (".nii", TURNED),
+        (".nrrd", OBLIQUE),
+        (".mha", OBLIQUE),
+    ],
+)
 def test_voxels_stand_where_the_file_says(
     viewer: napari.Viewer, tmp_path: Path, ending: str, direction: Any
 ) -> None:
@@ -91,8 +99,17 @@ def test_damaged_file_says_so(viewer: napari.Viewer, tmp_path: Path) -> None:
         viewer.open(tmp_path / "ct.nii.gz", plugin="napari-flare")
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha"])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64"])
+@pytest.mark.parametrize(
+    ("ending", "dtype"),
+    [
+        (".nii.gz", "uint8"),
+        (".nii", "uint16"),
+        (".seg.nrrd", "uint8"),
+        (".seg.nrrd", "int64"),
+        (".nrrd", "int64"),
+        (".mha", "uint8"),
+    ],
+)
 def test_labels_are_saved_where_they_are(
     viewer: napari.Viewer, tmp_path: Path, ending: str, dtype: str
 ) -> None:

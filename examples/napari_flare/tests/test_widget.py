@@ -81,6 +81,7 @@ def test_run_gives_the_labels_of_the_command_line(
         np.testing.assert_allclose(layer.colormap.color_dict[value], colour, atol=1e-6)
 
     organs = widget.organs
+    wait(organs.topLevelItemCount)
     found = [organs.topLevelItem(i).text(0) for i in range(organs.topLevelItemCount())]
     assert found == [names[value] for value in np.unique(expected.array) if value]
     assert len(found) > 8

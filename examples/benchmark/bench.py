@@ -18,6 +18,7 @@
                     scipy, runs the challenge's own FLARE22_DSC_NSD_Eval.py in turn
     bench kernels   the loops around the network against copying memory
     bench overlap   the rest in turn with the network, and beside it, by number of threads
+    bench binding   what the Python binding adds to the C call, in seconds and memory
 
 Every one takes --write: results also go to RESULTS.md, and times by phase to phases.svg.
 """
@@ -280,6 +281,11 @@ def overlap(a):
     return o.main(a, sys.modules[__name__])
 
 
+def binding(a):
+    import binding as o
+    return o.main(a, sys.modules[__name__])
+
+
 def limits(a):
     import limits as l
     return l.main(a, sys.modules[__name__])
@@ -309,7 +315,8 @@ def interpreter(name):
 
 def main():
     commands = {"soak": soak, "kernels": kernels, "overlap": overlap, "slices": limits, "large": limits, "teacher": limits,
-                "hippocampus": hippocampus, "step": step, "evaluate": evaluate}
+                "hippocampus": hippocampus, "step": step, "evaluate": evaluate,
+                "binding": binding}
     command = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in commands else "bench"
     parser = argparse.ArgumentParser(prog="./build.sh bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")

@@ -75,7 +75,7 @@ def _nifti(voxels: Any, image: _images.Image) -> bytes:
     """A NIfTI-1 file of the (first channel's) voxels."""
     first = voxels if voxels.ndim == 3 else voxels[0]
     nz, ny, nx = first.shape
-    spacing, origin = np.float64(image.spacing), np.float64(image.origin)
+    spacing, origin = (np.asarray(v, np.float64) for v in (image.spacing, image.origin))
     direction = np.reshape(np.asarray(image.direction, np.float64), (3, 3))
     to_ras = np.diag([-1.0, -1.0, 1.0]) @ np.column_stack([direction * spacing, origin])
     header = bytearray(352)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import flare
 from flare import _evaluate, _image, _model
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
+PARTS = {"highdicom": "flare.dicom", "ipyniivue": "flare.show", "tqdm": "progress=True"}
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -30,17 +32,21 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_nifti(tmp_path / "ct.nii.gz", voxels, (1.5, 1.5, 2.0), (0, 0, 0), np.eye(3))
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "case_1_0000.nii.gz").symlink_to(tmp_path / "ct.nii.gz")
+    (tmp_path / "series").symlink_to(
+        Path(os.environ.get("FLARE_DATA") or ".") / "io_corner_cases" / "dcmqi" / "ct-3slice"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def run(block: str) -> None:
-    if "SimpleITK" in block:
-        pytest.importorskip("SimpleITK")
+    for package in "SimpleITK", "nibabel", "highdicom", "ipyniivue", "tqdm":
+        if package in block or PARTS.get(package, package) in block:
+            pytest.importorskip(package)
     exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if not re.search("Trainer|flare.ray|flare.read", b)])
+@pytest.mark.parametrize("block", [b for b in BLOCKS if not re.search("Trainer|flare.(ray|dicom|show|read)", b)])
 def test_readme_binding(fake: object, files: Path, block: str) -> None:
     run(block)
 

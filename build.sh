@@ -433,6 +433,37 @@ test_python() {
 	(cd bindings/python && ../../$venv/bin/python -m mypy)
 }
 
+# The napari plugin in a real window on a display of its own: napari and Qt, 230 MB to fetch, 1 GB on disk.
+test_napari() {
+	local venv=build/test/napari lacking='' file known
+	known=$(/sbin/ldconfig -p 2>/dev/null || true)
+	command -v xvfb-run >/dev/null && command -v xauth >/dev/null || lacking+=' xvfb xauth'
+	for file in libEGL.so.1=libegl1 libGL.so.1=libgl1 libX11-xcb.so.1=libx11-xcb1 libdbus-1.so.3=libdbus-1-3 \
+		libfontconfig.so.1=libfontconfig1 libglib-2.0.so.0=libglib2.0-0 libxkbcommon-x11.so.0=libxkbcommon-x11-0 \
+		libxcb-cursor.so.0=libxcb-cursor0 libxcb-icccm.so.4=libxcb-icccm4 libxcb-image.so.0=libxcb-image0 \
+		libxcb-keysyms.so.1=libxcb-keysyms1 libxcb-randr.so.0=libxcb-randr0 libxcb-render-util.so.0=libxcb-render-util0 \
+		libxcb-shape.so.0=libxcb-shape0 libxcb-sync.so.1=libxcb-sync1 libxcb-xfixes.so.0=libxcb-xfixes0 \
+		libxcb-xkb.so.1=libxcb-xkb1; do
+		[[ $known == *"${file%=*} "* ]] || lacking+=" ${file#*=}"
+	done
+	if [ -n "$lacking" ]; then
+		[ "${FLARE_REQUIRE_DATA:-}" != 1 ] || fail "the napari plugin's tests need (Debian: apt install$lacking)"
+		echo "left out: a window for napari needs (Debian: apt install$lacking)"
+		return
+	fi
+	if ! $venv/bin/python -c 'import napari, PyQt6, pytest' 2>/dev/null; then
+		"$python" -m venv $venv || fail "the napari plugin's tests need venv (Debian: apt install python3-venv)"
+		if ! $venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile pytest 'napari[pyqt6]>=0.9'; then
+			[ "${FLARE_REQUIRE_DATA:-}" != 1 ] || fail "pip could not install napari; see above"
+			echo "napari is not to be had for this machine: the plugin's tests are left out"
+			return
+		fi
+	fi
+	$venv/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./bindings/python ./examples/napari_flare
+	FLARE_TEST_MODEL=$root/examples/demo/flare13_phantom.onnx \
+		xvfb-run -a -s '-screen 0 1600x1000x24' $venv/bin/pytest -q --disable-warnings examples/napari_flare/tests
+}
+
 # The extension on 3D Slicer's own classes: slicer-core and VTK, 250 MB to fetch and 1.1 GB on disk.
 test_slicer() {
 	local venv=build/test/slicer
@@ -474,6 +505,7 @@ run_tests() {
 	step_if "dpkg-dev lintian" /usr/bin/lintian "Debian packages" test_deb
 	if [ -e "$root/examples/demo/flare13_phantom.onnx" ]; then
 		step "fine-tuning" build/test/venv/bin/python examples/finetune/test.py examples/demo/flare13_phantom.onnx
+		step "napari" test_napari
 	fi
 	step "README's snippets" build/test/venv/bin/python examples/readme/test.py "$FLARE_TEST_MODEL"
 }

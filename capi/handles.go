@@ -63,7 +63,7 @@ func (t *table[T]) find(id uint64) (*handle[T], error) {
 	if id >= t.first && id < t.next {
 		return nil, segment.Errorf(segment.ErrHandle, "%s handle %#x is stale: it was already freed", t.what, id)
 	}
-	return nil, segment.Errorf(segment.ErrHandle, "%#x is not a %s handle: %s did not give it", id, t.what, t.opener)
+	return nil, segment.Errorf(segment.ErrHandle, "%#x is no %s handle: %s did not give it", id, t.what, t.opener)
 }
 
 // begin enters a call, whose T cannot be freed until the call's end.

@@ -307,6 +307,46 @@ FLARE_API flare_status flare_cancel(flare_model *model);
  * all but open, device, precision and threads is 0 or empty (of a list device is "" then). */
 FLARE_API flare_status flare_model_stats(char **out, flare_model *model);
 
+/* ------------------------------------------------------------- image files ------- */
+
+/* What an image file holds, in memory. A checked number as flare_model is. */
+typedef struct flare_image flare_image;
+
+/* Reads an image file: .nii.gz, .nii (NIfTI), .nrrd, .nhdr, .seg.nrrd (NRRD), .mha, .mhd
+ * (MetaImage). Voxels of the types above come as they are stored; int8 becomes int16; uint32,
+ * int64 and uint64 become int32, or float64 where a value (or an order of channels) asks for it;
+ * those with a slope or an intercept float32. NaN and infinite ones become 0. DICOM and sheared
+ * axes are FLARE_ERR_UNSUPPORTED. On failure *out is NULL. */
+FLARE_API flare_status flare_image_open(flare_image **out, const char *path);
+
+/* Tells the voxels of an image and where they are in space: fills *out, which was initialised
+ * with FLARE_VOLUME_INIT, for flare_segment and the others. A 2-D image has one slice 1 mm thick;
+ * the 4th axis, or the values of a voxel, are the channels. The voxels are read from the file
+ * once and not copied: out->data is the image's memory, aligned to 64 bytes, which may be read
+ * and written until flare_image_free, after the last call that uses it. */
+FLARE_API flare_status flare_image_volume(flare_volume *out, flare_image *image);
+
+/* Gives an image's memory back; otherwise as flare_model_free. */
+FLARE_API void flare_image_free(flare_image *image);
+
+typedef struct flare_write_options {
+    size_t      struct_size; /* sizeof(flare_write_options)                                */
+    const char *labels;      /* NULL: the volume is an image; or it is a label map, FLARE_UINT8
+                              * or FLARE_UINT16 of one channel, and this the names as
+                              * dataset.json has them, {"background": 0, "liver": 1}, or {} */
+} flare_write_options;
+
+#define FLARE_WRITE_OPTIONS_INIT { sizeof(flare_write_options), 0 }
+FLARE_API void flare_write_options_init(flare_write_options *options, size_t struct_size);
+
+/* Writes a volume to an image file of the formats above, whole or not at all. Several channels
+ * become the 4th axis. .seg.nrrd keeps the names of labels, as segments of 3D Slicer; a label that
+ * occurs and has no name is named by its value. Labels are packed unless the ending is .nii,
+ * images in .mha and .mhd are not. What stands in the way of a file is treated as
+ * flare_segment_file does. */
+FLARE_API flare_status flare_image_write(const char *path, const flare_volume *volume,
+                                         const flare_write_options *options);
+
 /* ------------------------------------------------------------- evaluating ------- */
 
 typedef struct flare_evaluate_options {

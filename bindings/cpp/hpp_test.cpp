@@ -35,6 +35,7 @@ template <class F> static flare_status thrown(F f) {
 
 static_assert(!std::is_copy_constructible_v<flare::Model>);
 static_assert(!std::is_copy_constructible_v<flare::Trainer>);
+static_assert(!std::is_copy_constructible_v<flare::Image>);
 static_assert(!std::is_copy_constructible_v<flare::Labeller>);
 static_assert(std::is_nothrow_move_constructible_v<flare::Labeller>);
 static_assert(std::is_nothrow_move_constructible_v<flare::Trainer>);
@@ -65,6 +66,31 @@ static void test_evaluate() {
     options.rules = "flare99";
     CHECK(thrown([&] { flare::evaluate(p, r, options); }) == FLARE_ERR_ARGUMENT);
     CHECK(thrown([] { flare::evaluate_file("none", "none.nii"); }) == FLARE_ERR_NOT_FOUND);
+}
+
+static void test_images() {
+    std::vector<std::int16_t> voxels(24);
+    for (std::size_t i = 0; i < voxels.size(); i++) voxels[i] = std::int16_t(i * 1000 - 9000);
+    flare::VolumeView ct(voxels.data(), {2, 3, 4}, {0.75, 1.5, 2.5});
+    ct.origin = {1, 2, 3};
+    ct.direction = {0, -1, 0, 1, 0, 0, 0, 0, 1};
+    flare::write_image("ct.nrrd", ct);
+    flare::Image first("ct.nrrd");
+    flare::Image image = std::move(first);
+    const flare::VolumeView read = image.view();
+    CHECK(read.dtype == FLARE_INT16 && read.channels == 1 && read.size == ct.size);
+    CHECK(read.spacing == ct.spacing && read.origin == ct.origin && read.direction == ct.direction);
+    CHECK(std::equal(voxels.begin(), voxels.end(), image.voxels<std::int16_t>()));
+    CHECK(thrown([&] { image.voxels<float>(); }) == FLARE_ERR_ARGUMENT);
+    CHECK(thrown([] { flare::Image("none.nii"); }) == FLARE_ERR_NOT_FOUND);
+
+    const std::vector<std::uint8_t> labels(24, 1);
+    const flare::VolumeView map(labels.data(), {2, 3, 4}, {1, 1, 1});
+    flare::write_labels("labels.seg.nrrd", map, R"({"liver": 1})");
+    CHECK(std::equal(labels.begin(), labels.end(),
+                     flare::Image("labels.seg.nrrd").voxels<std::uint8_t>()));
+    CHECK(thrown([&] { flare::write_labels("a.nii", map, "liver"); }) == FLARE_ERR_ARGUMENT);
+    CHECK(thrown([&] { flare::write_image("a.png", map); }) == FLARE_ERR_UNSUPPORTED);
 }
 
 static void test_with_model(const char *path) {
@@ -384,6 +410,7 @@ int main() {
     try {
         test_without_model();
         test_evaluate();
+        test_images();
         if (const char *network = std::getenv("FLARE_TEST_NETWORK")) {
             test_trainer(network);
             test_student();

@@ -112,6 +112,10 @@ int main(int argc, char **argv)
     FIELD(flare_segment_options, max_memory_bytes);
     FIELD(flare_segment_options, report_path);
 
+    SIZE(flare_write_options);
+    FIELD(flare_write_options, struct_size);
+    FIELD(flare_write_options, labels);
+
     SIZE(flare_evaluate_options);
     FIELD(flare_evaluate_options, struct_size);
     FIELD(flare_evaluate_options, rules);

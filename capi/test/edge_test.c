@@ -139,7 +139,7 @@ static void test_labellers(void)
     flare_pseudo_label_options options = FLARE_PSEUDO_LABEL_OPTIONS_INIT;
 
     check_labeller_handle(NULL, FLARE_ERR_HANDLE, "labeller is NULL");
-    check_labeller_handle(foreign_labeller, FLARE_ERR_HANDLE, "not a labeller handle");
+    check_labeller_handle(foreign_labeller, FLARE_ERR_HANDLE, "no labeller handle");
     CHECK_STATUS(flare_labeller_open(NULL, "a", "b", NULL), FLARE_ERR_ARGUMENT, "out is NULL");
     CHECK_STATUS(flare_labeller_open(&labeller, NULL, "b", NULL), FLARE_ERR_ARGUMENT, "images is NULL");
     CHECK(labeller == NULL);
@@ -168,7 +168,7 @@ static void test_trainers(void)
     flare_trainer_options options = FLARE_TRAINER_OPTIONS_INIT;
 
     check_trainer_handle(NULL, FLARE_ERR_HANDLE, "trainer is NULL");
-    check_trainer_handle(foreign_trainer, FLARE_ERR_HANDLE, "not a trainer handle");
+    check_trainer_handle(foreign_trainer, FLARE_ERR_HANDLE, "no trainer handle");
     CHECK_STATUS(flare_trainer_open(NULL, &options), FLARE_ERR_ARGUMENT, "out is NULL");
     CHECK_STATUS(flare_trainer_open(&trainer, NULL), FLARE_ERR_ARGUMENT, "options is NULL");
     CHECK(trainer == NULL);
@@ -189,7 +189,7 @@ static void test_trainers(void)
     flare_trainer_result_init(NULL, sizeof(flare_trainer_result));
     flare_trainer_run_options_init(NULL, sizeof(flare_trainer_run_options));
     /* a model's handle is none of a trainer's, and the other way round */
-    CHECK_STATUS(flare_cancel((flare_model *)foreign_trainer), FLARE_ERR_HANDLE, "not a model");
+    CHECK_STATUS(flare_cancel((flare_model *)foreign_trainer), FLARE_ERR_HANDLE, "no model handle");
 }
 
 static void test_foreign_handles(void)
@@ -201,13 +201,13 @@ static void test_foreign_handles(void)
         uint8_t      labels[1], voxels[1] = {0};
         flare_volume image = FLARE_VOLUME_INIT;
         image.data = voxels;
-        CHECK_STATUS(flare_model_describe(&text, handles[i]), FLARE_ERR_HANDLE, "not a model");
-        CHECK_STATUS(flare_model_stats(&text, handles[i]), FLARE_ERR_HANDLE, "not a model");
-        CHECK_STATUS(flare_cancel(handles[i]), FLARE_ERR_HANDLE, "not a model");
+        CHECK_STATUS(flare_model_describe(&text, handles[i]), FLARE_ERR_HANDLE, "no model handle");
+        CHECK_STATUS(flare_model_stats(&text, handles[i]), FLARE_ERR_HANDLE, "no model handle");
+        CHECK_STATUS(flare_cancel(handles[i]), FLARE_ERR_HANDLE, "no model handle");
         CHECK_STATUS(flare_segment(labels, FLARE_UINT8, 1, handles[i], &image, NULL),
-                     FLARE_ERR_HANDLE, "not a model");
+                     FLARE_ERR_HANDLE, "no model handle");
         CHECK_STATUS(flare_segment_file(handles[i], "a", "b", NULL), FLARE_ERR_HANDLE,
-                     "not a model");
+                     "no model handle");
         flare_model_free(handles[i]);
         CHECK(text == NULL);
     }
@@ -280,9 +280,9 @@ static void test_struct_sizes(void)
         {48, sizeof(flare_open_options), open_with, offsetof(flare_open_options, threads),
          FLARE_ERR_ARGUMENT, "threads"},
         {168, sizeof(flare_volume), volume_with, offsetof(flare_volume, data), FLARE_ERR_HANDLE,
-         "not a model"},
+         "no model handle"},
         {56, sizeof(flare_segment_options), segment_with,
-         offsetof(flare_segment_options, mirror), FLARE_ERR_HANDLE, "not a model"},
+         offsetof(flare_segment_options, mirror), FLARE_ERR_HANDLE, "no model handle"},
         {72, sizeof(flare_evaluate_options), evaluate_with,
          offsetof(flare_evaluate_options, threads), FLARE_ERR_ARGUMENT, "threads"},
         {72, sizeof(flare_convert_options), convert_with, 0, FLARE_ERR_ARGUMENT,
@@ -290,12 +290,12 @@ static void test_struct_sizes(void)
         {208, sizeof(flare_trainer_options), trainer_with,
          offsetof(flare_trainer_options, threads), FLARE_ERR_ARGUMENT, "threads"},
         {80, sizeof(flare_batch), batch_with, offsetof(flare_batch, images), FLARE_ERR_HANDLE,
-         "not a trainer"},
-        {48, sizeof(flare_trainer_result), result_with, 0, FLARE_ERR_HANDLE, "not a trainer"},
+         "no trainer handle"},
+        {48, sizeof(flare_trainer_result), result_with, 0, FLARE_ERR_HANDLE, "no trainer handle"},
         {112, sizeof(flare_pseudo_label_options), label_with,
          offsetof(flare_pseudo_label_options, threads), FLARE_ERR_ARGUMENT, "threads"},
         {32, sizeof(flare_student_options), student_with, 0, FLARE_ERR_NOT_FOUND, "none.json"},
-        {32, sizeof(flare_trainer_run_options), run_with, 0, FLARE_ERR_HANDLE, "not a trainer"},
+        {32, sizeof(flare_trainer_run_options), run_with, 0, FLARE_ERR_HANDLE, "no trainer handle"},
     };
     for (size_t i = 0; i < sizeof structs / sizeof *structs; i++) {
         size_t bytes[64]; /* room for the struct and a tail */
@@ -468,7 +468,7 @@ static void test_fork(void)
     CHECK(waitpid(child, &status, 0) == child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     CHECK(seconds() - start < 2);
-    CHECK_STATUS(flare_cancel(foreign), FLARE_ERR_HANDLE, "not a model"); /* the parent lives */
+    CHECK_STATUS(flare_cancel(foreign), FLARE_ERR_HANDLE, "no model handle"); /* the parent lives */
 }
 
 /* Each thread makes its own kind of mistake and must see its own text only. */

@@ -8,6 +8,7 @@ int main(void)
     flare_volume          volume  = FLARE_VOLUME_INIT;
     flare_segment_options segment = FLARE_SEGMENT_OPTIONS_INIT;
     flare_convert_options convert = FLARE_CONVERT_OPTIONS_INIT;
+    flare_write_options   write   = FLARE_WRITE_OPTIONS_INIT;
 
     flare_trainer_options     trainer = FLARE_TRAINER_OPTIONS_INIT;
     flare_batch               batch   = FLARE_BATCH_INIT;
@@ -36,6 +37,12 @@ int main(void)
     flare_status (*segment_file)(flare_model *, const char *, const char *,
                                  const flare_segment_options *)  = flare_segment_file;
     flare_status (*convert_model)(const char *, const flare_convert_options *) = flare_convert;
+    void (*write_init)(flare_write_options *, size_t)            = flare_write_options_init;
+    flare_status (*image_open)(flare_image **, const char *)     = flare_image_open;
+    flare_status (*image_volume)(flare_volume *, flare_image *)  = flare_image_volume;
+    void (*image_free)(flare_image *)                            = flare_image_free;
+    flare_status (*image_write)(const char *, const flare_volume *, const flare_write_options *) =
+        flare_image_write;
 
     void (*trainer_init)(flare_trainer_options *, size_t)         = flare_trainer_options_init;
     void (*batch_init)(flare_batch *, size_t)                     = flare_batch_init;
@@ -68,6 +75,9 @@ int main(void)
         !volume_init || !segment_init || !convert_init || !model_open || !describe || !stats ||
         !model_free || !cancel || !segment_memory || !segment_file || !convert_model)
         return 1;
+    if (!write_init || !image_open || !image_volume || !image_free || !image_write ||
+        write.struct_size != sizeof write || write.labels)
+        return 7;
     if (!trainer_init || !batch_init || !result_init || !run_init || !trainer_open ||
         !trainer_describe || !add_case || !step || !backward || !apply || !evaluate ||
         !parameters || !gradients || !set_rate || !get_rate || !save || !load || !export_to ||

@@ -81,7 +81,7 @@ static void test_description(void)
     CHECK_STATUS(flare_trainer_set_learning_rate(trainer, NAN), FLARE_ERR_ARGUMENT, "NaN");
     flare_trainer_free(trainer);
     CHECK_STATUS(flare_trainer_apply(trainer), FLARE_ERR_HANDLE, "stale");
-    CHECK_STATUS(flare_cancel((flare_model *)trainer), FLARE_ERR_HANDLE, "not a model");
+    CHECK_STATUS(flare_cancel((flare_model *)trainer), FLARE_ERR_HANDLE, "no model handle");
     flare_trainer_free(trainer);
 }
 

@@ -8,10 +8,10 @@ Research software, not a medical device.
         labels = model.segment(sitk.ReadImage("ct.nii.gz"))  # an image on the same grid
 
 Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net
-results folder, evaluate compares labels with a reference, show is a view for notebooks, devices
-tells what this machine can run on. flare.dicom has DICOM series and segmentations. Every failure
-of the library is a flare.Error; each kind of failure has a class of its own. Nothing is printed;
-set_log tells more.
+results folder, evaluate compares labels with a reference, read and write are for image files,
+show is a view for notebooks, devices tells what this machine can run on. flare.dicom has DICOM
+series and segmentations. Every failure of the library is a flare.Error; each kind of failure has
+a class of its own. Nothing is printed; set_log tells more.
 
 The library libflare is loaded at first use; load says from where.
 """
@@ -45,6 +45,7 @@ from ._errors import (
     VersionError,
 )
 from ._evaluate import evaluate, evaluate_file
+from ._image import Image, read, write
 from ._model import Model
 from ._show import show
 from ._student import Labeller, pseudo_label, student
@@ -60,6 +61,7 @@ __all__ = [
     "ForkedError",
     "FormatError",
     "HandleError",
+    "Image",
     "InternalError",
     "Labeller",
     "Model",
@@ -79,10 +81,12 @@ __all__ = [
     "evaluate_file",
     "load",
     "pseudo_label",
+    "read",
     "set_log",
     "show",
     "student",
     "version",
+    "write",
 ]
 
 

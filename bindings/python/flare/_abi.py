@@ -96,6 +96,13 @@ class SegmentOptions(_Sized):
     ]
 
 
+class WriteOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("labels", c_char_p),
+    ]
+
+
 class EvaluateOptions(_Sized):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -272,6 +279,11 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flare_segment_file": (c_int32, [c_void_p, c_char_p, c_char_p, POINTER(SegmentOptions)]),
     "flare_cancel": (c_int32, [c_void_p]),
     "flare_model_stats": (c_int32, [POINTER(c_void_p), c_void_p]),
+    "flare_image_open": (c_int32, [POINTER(c_void_p), c_char_p]),
+    "flare_image_volume": (c_int32, [POINTER(Volume), c_void_p]),
+    "flare_image_free": (None, [c_void_p]),
+    "flare_write_options_init": (None, [POINTER(WriteOptions), c_size_t]),
+    "flare_image_write": (c_int32, [c_char_p, POINTER(Volume), POINTER(WriteOptions)]),
     "flare_evaluate_options_init": (None, [POINTER(EvaluateOptions), c_size_t]),
     "flare_evaluate": (
         c_int32,

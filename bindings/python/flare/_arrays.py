@@ -13,6 +13,8 @@ from . import _abi
 from ._errors import ArgumentError
 
 Array = npt.NDArray[Any]
+Vector = Sequence[float] | Array
+Matrix = Sequence[float] | Sequence[Sequence[float]] | Array
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -62,6 +64,19 @@ def on_grid(name: str, array: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
     return _readable(given)
 
 
+def label_map(array: npt.ArrayLike) -> Array:
+    """Labels as files hold them: uint8 or uint16, the array itself or one copy."""
+    given = _plain(array)
+    if given.dtype.kind not in "biu":
+        raise TypeError(f"labels of dtype {given.dtype}; expected integers")
+    if given.dtype in (np.uint8, np.uint16):
+        return given
+    low, high = (int(given.min()), int(given.max())) if given.size else (0, 0)
+    if low < 0 or high > 65535:
+        raise ArgumentError(f"labels from {low} to {high}; expected 0 to 65535")
+    return given.astype(np.uint8 if high < 256 else np.uint16)
+
+
 def floats(name: str, array: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Numbers as float32: the array itself, or one converted copy."""
     given = _plain(array)
@@ -104,9 +119,9 @@ def _narrow(array: Array) -> np.dtype[Any]:
 
 def volume(
     voxels: Array,
-    spacing: Sequence[float] | Array,
-    origin: Sequence[float] | Array,
-    direction: Sequence[float] | Sequence[Sequence[float]] | Array,
+    spacing: Vector,
+    origin: Vector,
+    direction: Matrix,
 ) -> _abi.Volume:
     """A flare_volume that looks at voxels, which image() gave, and keeps them alive."""
     *channels, nz, ny, nx = voxels.shape

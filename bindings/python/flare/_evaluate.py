@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _abi, _arrays, _call, _images
+from ._arrays import Vector
 from ._errors import ArgumentError
-from ._model import Vector
 
 
 def evaluate(

@@ -1,11 +1,12 @@
 """Images of other packages as arrays with their geometry, and labels back in the same kind.
 
-SimpleITK, ITK, nibabel and torchio are known by the names of their classes. None is needed, and
+SimpleITK, ITK, nibabel, torchio and flare.read's are known by the names of their classes. None is needed, and
 one is imported only when an object of it comes along, so its import costs nothing more.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -27,11 +28,16 @@ class _Placed(Protocol):  # nibabel, torchio
     def affine(self) -> Any: ...
 
 
+class _Read(Protocol):  # flare.read
+    @property
+    def array(self) -> Any: ...
+
+
 class _Held(Protocol):  # torchio's subjects
     def get_images_dict(self) -> Any: ...
 
 
-Known = _Spaced | _Placed | _Held
+Known = _Spaced | _Placed | _Read | _Held
 """What type checkers take for an image of a package that is known here."""
 
 
@@ -87,6 +93,21 @@ def labels_on(name: str, given: Any, image: Image) -> Any:
                     f"{theirs.tolist()}; expected the same grid"
                 )
     return labels.voxels
+
+
+# ------------------------------------------------------------------------ files ----------
+
+
+def _file(name: str, given: Any) -> Image:
+    """What flare.read gave: voxels where they are; so are the labels."""
+    return Image(
+        given.array,
+        given.spacing,
+        given.origin,
+        given.direction,
+        lambda labels: dataclasses.replace(given, array=labels),
+        "flare.read",
+    )
 
 
 # ------------------------------------------------------------------- SimpleITK, ITK ------
@@ -216,6 +237,7 @@ def _from_ras(affine: Any) -> tuple[Array, Array, Array]:
 
 
 _READERS: dict[tuple[str, str], Callable[[str, Any], Image]] = {
+    ("flare", "Image"): _file,
     ("SimpleITK", "Image"): _simpleitk,
     ("itk", "itkDataObject"): _itk,
     ("nibabel", "SpatialImage"): _nibabel,

@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _abi, _arrays, _call, _images
+from ._arrays import Matrix, Vector
 from ._errors import ArgumentError
 from ._handle import Handle
 
 Labels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-Vector = Sequence[float] | npt.NDArray[Any]
-Matrix = Sequence[float] | Sequence[Sequence[float]] | npt.NDArray[Any]
 Image = TypeVar("Image", bound=_images.Known)
 
 

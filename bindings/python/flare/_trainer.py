@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _abi, _arrays, _call, _images
+from ._arrays import Matrix, Vector
 from ._batch import Batch, Result, TrainingProgress, as_c
 from ._errors import ArgumentError
 from ._handle import Handle
-from ._model import Matrix, Vector
 
 Floats = npt.NDArray[np.float32]
 

@@ -15,6 +15,7 @@ STRUCTS = {
     "flare_open_options": _abi.OpenOptions,
     "flare_volume": _abi.Volume,
     "flare_segment_options": _abi.SegmentOptions,
+    "flare_write_options": _abi.WriteOptions,
     "flare_evaluate_options": _abi.EvaluateOptions,
     "flare_convert_options": _abi.ConvertOptions,
     "flare_pseudo_label_options": _abi.PseudoLabelOptions,

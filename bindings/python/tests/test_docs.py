@@ -12,14 +12,14 @@ import pytest
 from helpers import write_nifti
 
 import flare
-from flare import _evaluate, _model
+from flare import _evaluate, _image, _model
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PARTS = {"highdicom": "flare.dicom", "ipyniivue": "flare.show", "tqdm": "progress=True"}
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("module", [flare, _evaluate, _model])
+@pytest.mark.parametrize("module", [flare, _evaluate, _image, _model])
 def test_docstrings(fake: object, module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     flare.set_log(None)
@@ -47,7 +47,7 @@ def run(block: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "block", [b for b in BLOCKS if not re.search("Trainer|flare.ray|flare.dicom|flare.show", b)]
+    "block", [b for b in BLOCKS if not re.search("Trainer|flare.(ray|dicom|show|read)", b)]
 )
 def test_readme_binding(fake: object, files: Path, block: str) -> None:
     run(block)

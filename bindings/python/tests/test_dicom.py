@@ -17,7 +17,7 @@ from conftest import REPOSITORY, missing
 
 import flare
 import flare.dicom
-from flare import _organs
+from flare import organs
 
 CODES = {  # SNOMED CT
     "liver": ("10200004", ""), "right kidney": ("64033007", "24028007"),
@@ -215,7 +215,7 @@ def test_segment_says_early_what_is_wrong(sitk: Any, model: flare.Model, tmp_pat
     for out, says in [
         ("labels.nii", "ends in .dcm"),
         ("no/labels.dcm", "does not exist"),
-        ("labels.dcm", "modality MR; the model expects CT"),
+        ("labels.dcm", "for CT, but the image's modality is MR"),
     ]:
         with pytest.raises(flare.Error, match=says):
             flare.dicom.segment(model, folder, tmp_path / out)
@@ -253,9 +253,9 @@ def test_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_organs() -> None:
     for name, (code, side) in CODES.items():
         for spelled in name, name.replace(" ", "_").title(), " ".join(reversed(name.split())):
-            organ = _organs.organ(spelled)
-            assert (organ.code, _organs.SIDES.get(organ.side, "")) == (code, side), spelled
-    assert _organs.organ("kidney_left").side == "Left"
-    for other in "liver tumor", "left right kidney", "", "colon":
-        assert _organs.organ(other) is _organs.TISSUE
-    assert _organs.colour(1) == (89, 255, 138)
+            organ = organs.organ(spelled)
+            assert (organ.code, organs.SIDES.get(organ.side, "")) == (code, side), spelled
+    assert organs.organ("kidney_left").side == "Left"
+    for other in "liver tumor", "left right kidney", "", "colon", "left liver", "liver 2":
+        assert organs.organ(other) is organs.TISSUE
+    assert organs.colour(1) == (89, 255, 138)

@@ -38,6 +38,7 @@ _OTHER_NAMES = {
     "postcava": "inferior vena cava",
     "ivc": "inferior vena cava",
 }
+_PAIRED = {"64033007", "23451007"}  # the codes of those that have a side
 _BY_WORDS = {frozenset(name.split()): organ for name, organ in _ORGANS.items()} | {
     frozenset(other.split()): _ORGANS[name] for other, name in _OTHER_NAMES.items()
 }
@@ -46,10 +47,10 @@ _BY_WORDS = {frozenset(name.split()): organ for name, organ in _ORGANS.items()} 
 def organ(name: str) -> Organ:
     """The organ that a label is named after, as nnU-Net's datasets name them: "right kidney",
     "kidney_right", "Right Kidney"; TISSUE if it is not known."""
-    words = set(re.findall("[a-z]+", name.lower())) - {"gland"}
+    words = set(re.findall("[a-z0-9]+", name.lower())) - {"gland"}
     sides = [side for side in SIDES if side.lower() in words]
     found = _BY_WORDS.get(frozenset(words - {side.lower() for side in sides}))
-    if found is None or len(sides) > 1:
+    if found is None or len(sides) > (found.code in _PAIRED):
         return TISSUE
     return found._replace(side="".join(sides))
 

@@ -301,7 +301,7 @@ def _segment(hd: Any, number: int, value: int, name: str, described: dict[str, A
             family=codes.DCM.ArtificialIntelligence,
             version=version(),
         ),
-        display_color=hd.color.CIELabColor.from_rgb(*organs.colour(value)),
+        display_color=hd.color.CIELabColor.from_rgb(*organs.colour(value, name)),
     )
     if organ.side:
         side = hd.sr.CodedConcept(organs.SIDES[organ.side], "SCT", organ.side)

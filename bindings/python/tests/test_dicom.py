@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -258,4 +259,17 @@ def test_organs() -> None:
     assert organs.organ("kidney_left").side == "Left"
     for other in "liver tumor", "left right kidney", "", "colon", "left liver", "liver 2":
         assert organs.organ(other) is organs.TISSUE
-    assert organs.colour(1) == (89, 255, 138)
+
+
+def test_colours_are_those_of_the_library(real: str, tmp_path: Path) -> None:
+    names = {
+        name: i for i, name in enumerate([*CODES, "kidney", "tumour", "IVC", "gall bladder"], 1)
+    }
+    voxels = np.zeros((2, 3, 4), np.uint8)
+    flare.write(tmp_path / "l.seg.nrrd", voxels, (1, 1, 1), labels=names)
+    header = (tmp_path / "l.seg.nrrd").read_bytes().partition(b"\n\n")[0].decode()
+    for i, (name, value) in enumerate(names.items()):
+        assert f"Segment{i}_Name:={name}\n" in header
+        (rgb,) = re.findall(f"^Segment{i}_Color:=(.*)$", header, re.MULTILINE)
+        assert tuple(round(255 * float(c)) for c in rgb.split()) == organs.colour(value, name), name
+    assert organs.colour(1, "tumour") == (89, 255, 138) != organs.colour(1, "liver")

@@ -255,7 +255,7 @@ class SegmentWidget(QWidget):
                 self.organs, [name, f"{ml:.1f} ml" if ml < 10 else f"{ml:.0f} ml"]
             )
             swatch = QPixmap(14, 14)
-            swatch.fill(QColor(*colour(value)))
+            swatch.fill(QColor(*colour(value, name)))
             item.setIcon(0, QIcon(swatch))
             item.setData(0, Qt.ItemDataRole.UserRole, value)
 

@@ -23,13 +23,12 @@ def prepare() -> dict[str, Any]:
 
 
 def colormap(names: dict[int, str]) -> dict[int | None, tuple[float, ...]]:
-    """napari's direct colormap of labels, in their colours in the library's own files; the
-    background is not seen."""
+    """napari's direct colormap of labels; the background is not seen."""
     unseen = (0.0, 0.0, 0.0, 0.0)
     colours: dict[int | None, tuple[float, ...]] = {None: unseen, 0: unseen}
-    for value in names:
+    for value, name in names.items():
         if value:
-            colours[value] = (*(part / 255 for part in colour(value)), 1.0)
+            colours[value] = (*(part / 255 for part in colour(value, name)), 1.0)
     return colours
 
 

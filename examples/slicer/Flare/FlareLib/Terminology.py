@@ -21,11 +21,11 @@ class Entry(NamedTuple):
 
 def entry(name: str, value: int) -> Entry:
     """The entry that Resources/Flare.term.json has for an organ, in the colour that Slicer gives
-    it; or the generic one, in the colour of the label's value in the library's own files."""
+    it; or the generic one, in the colour that libflare gives the label."""
     from flare.organs import colour, organ  # here, where libflare is known to be there
 
     known = organ(name)
-    rgb = colour(value)
+    rgb = colour(value, name)
     return _organs().get((known.code, known.side)) or Entry(GENERIC, tuple(c / 255 for c in rgb))
 
 

@@ -33,7 +33,7 @@ func TestFastIsCloseToExact(t *testing.T) {
 		image, err := imageio.Read(t.Context(), testenv.Data(t, "nnunet_golden", name))
 		require.NoError(t, err)
 		defer image.Free()
-		stats := isClose(t, exact, fast, image.Volume)
+		stats := isClose(t, exact, fast, image.Volume, Options{})
 		assert.NotEmpty(t, stats.Notes)
 		assert.Greater(t, stats.Body, 0.1)
 	}
@@ -49,9 +49,11 @@ func TestFloat16IsCloseToExact(t *testing.T) {
 	defer reference.Free()
 	bundle := filepath.Join("..", "examples", "demo", "flare13_phantom.onnx")
 	exact := open(t, bundle, OpenOptions{Threads: 2})
+	part := Options{Box: Box{Lo: [3]int{0, 0, image.Size[2] - 22}, Hi: image.Size}} // two tiles of six, which take a second each
 	for slots := 1; slots <= 2; slots++ {
 		fast := openSlots(t, bundle, OpenOptions{Device: "ort", Threads: 2, Mode: "fast"}, slots)
-		stats := isClose(t, exact, fast, image)
+		stats := isClose(t, exact, fast, image, part)
+		assert.Equal(t, 2, stats.Tiles)
 		assert.Equal(t, "fp16", stats.Precision)
 		assert.Equal(t, 2, stats.Threads)
 		assert.Greater(t, stats.Seconds.Export, 0.0)
@@ -60,15 +62,15 @@ func TestFloat16IsCloseToExact(t *testing.T) {
 }
 
 // isClose compares a fast model's labels with an exact one's.
-func isClose(t *testing.T, exact, fast *Model, image *volume.Volume) Stats {
+func isClose(t *testing.T, exact, fast *Model, image *volume.Volume, o Options) Stats {
 	t.Helper()
 	want, got := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
-	stats, err := exact.Segment(t.Context(), image, want, Options{})
+	stats, err := exact.Segment(t.Context(), image, want, o)
 	require.NoError(t, err)
 	assert.Equal(t, "exact", stats.Mode)
 	assert.Equal(t, "fp32", stats.Precision)
 	assert.Equal(t, 1.0, stats.Body)
-	stats, err = fast.Segment(t.Context(), image, got, Options{})
+	stats, err = fast.Segment(t.Context(), image, got, o)
 	require.NoError(t, err)
 	t.Logf("%+v", stats)
 	assert.Equal(t, "fast", stats.Mode)

@@ -1,5 +1,5 @@
-/* What the public functions share (flare.c, trainer.c). The version script keeps these
- * names inside the library. */
+/* What the public functions of all files share. The version script keeps these names inside
+ * the library. */
 #ifndef CAPI_SHIM_H
 #define CAPI_SHIM_H
 

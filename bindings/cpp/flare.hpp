@@ -383,7 +383,8 @@ public:
     ~Image() { flare_image_free(handle_); }
 
     Image(Image &&other) noexcept
-        : handle_(std::exchange(other.handle_, nullptr)), volume_(other.volume_) {}
+        : handle_(std::exchange(other.handle_, nullptr)),
+          volume_(std::exchange(other.volume_, flare_volume FLARE_VOLUME_INIT)) {}
     Image &operator=(Image &&other) noexcept {
         std::swap(handle_, other.handle_);
         std::swap(volume_, other.volume_);

@@ -77,6 +77,7 @@ static void test_images() {
     flare::write_image("ct.nrrd", ct);
     flare::Image first("ct.nrrd");
     flare::Image image = std::move(first);
+    CHECK(first.view().data == nullptr);
     const flare::VolumeView read = image.view();
     CHECK(read.dtype == FLARE_INT16 && read.channels == 1 && read.size == ct.size);
     CHECK(read.spacing == ct.spacing && read.origin == ct.origin && read.direction == ct.direction);

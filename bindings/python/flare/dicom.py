@@ -75,7 +75,7 @@ def read(folder: _abi.Path, series: str | None = None) -> Series:
 def write(out: _abi.Path, labels: Any, series: Series, model: Model) -> None:
     """Writes labels on the grid of a series, an image or an array (z, y, x), as a DICOM-SEG: a
     binary segment for each label that occurs, with the model's name for it, the code of the organ
-    and a colour. The file is whole or absent."""
+    and a colour. Patient and study are the series'. The file is whole or absent."""
     hd = _optional.module("highdicom", "flare.dicom", "dicom")
     target = Path(out)
     grid = _images.opened("series", series.image, None)

@@ -32,6 +32,8 @@ FLARE_TEST_MODEL='' sh "$here/../../examples/cpp/test.sh" "$prefix"
 
 "$prefix/bin/flare" devices >"$work/devices" || fail "the command line finds ONNX Runtime"
 grep -q "flare-runtime/libonnxruntime" "$work/devices" || fail "flare devices: $(cat "$work/devices")"
+# Without its libraries, or with broken ones, another device would be taken in silence.
+[ "$(uname -m)" != x86_64 ] || grep -q '^openvino  .* available$' "$work/devices" || fail "OpenVINO: $(cat "$work/devices")"
 if [ -n "${FLARE_TEST_MODEL:-}" ]; then
 	"$prefix/bin/flare" phantom "$work/phantom" 2>"$work/log" &&
 		"$prefix/bin/flare" segment -m "$FLARE_TEST_MODEL" "$work"/phantom/imagesTr/*.nii.gz "$work/labels.nii.gz" 2>>"$work/log" ||

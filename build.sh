@@ -129,7 +129,10 @@ fetch_wheel() {
 		            base = os.path.basename(sys.argv[1]).split("-")[0] + "-" + base
 		        data = wheel.read(name)
 		        if base.startswith(("libopenvino", "libonnxruntime_providers_", "libtbb")):
-		            data, base = ours(base, data), names.get(base.encode(), base.encode()).decode()
+		            was, data = data, ours(base, data)
+		            if data == was:
+		                sys.exit(f"build.sh: {base} holds none of the names that are to be ours")
+		            base = names.get(base.encode(), base.encode()).decode()
 		        with open(os.path.join(folder, base), "wb") as dst:
 		            dst.write(data)
 	END

@@ -36,7 +36,7 @@ run("cmake", "-S", root / "examples" / "vtk", "-B", build, f"-DCMAKE_PREFIX_PATH
 run("cmake", "--build", build)
 print("ok   builds")
 with tempfile.TemporaryDirectory() as folder:
-    work = pathlib.Path(folder)
+    work = pathlib.Path(folder) / "Männlein 模型"  # not ASCII
     run(flare, "phantom", work)
     image, picture, labels = work / "imagesTr" / "phantom_0000_0000.nii.gz", work / "organs.png", work / "labels.nii.gz"
     shown = run("xvfb-run", "-a", organs, model, image, "--save", picture)
@@ -49,6 +49,19 @@ with tempfile.TemporaryDirectory() as folder:
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     check(pixels.shape[:2] == (720, 900), "the picture's size")
     check(np.count_nonzero(red > 2 * green) > 10000 and np.count_nonzero(blue > 1.5 * red) > 2000, "the liver's red, the blue of stomach and vena cava")
+
+    times, text = work / "times.nii", work / "text.nii.gz"
+    sitk.WriteImage(sitk.Image([8, 8, 8, 2], sitk.sitkInt16), times)
+    text.write_text("no image")
+    for what, arguments, says in (
+        ("no model", (work / "none.onnx", image), "none.onnx"),
+        ("a damaged model", (text, image), "text.nii.gz"),
+        ("no image", (model, work / "none.nii"), "none.nii: not a NIfTI file"),
+        ("another format", (model, text), "text.nii.gz: not a NIfTI file"),
+        ("4-D", (model, times), "times.nii: several values per voxel"),
+    ):
+        done = subprocess.run([organs, *arguments, "--save", picture], env={"DISPLAY": ":0"}, stderr=subprocess.PIPE, text=True)
+        check(done.returncode == 1 and says in done.stderr, f"{what}: {done.stderr.strip()}")
 
     alone = subprocess.run([organs, model, image, "--save", picture], env={"PATH": ""}, stderr=subprocess.PIPE, text=True)
     check(alone.returncode == 1 and "xvfb-run" in alone.stderr, "without an X server it tells what to do")

@@ -179,15 +179,25 @@ func TestSegmentation(t *testing.T) {
 	}
 	assert.NotContains(t, text, "Segment3")
 	assert.NotContains(t, text, "background")
-	seen := map[[3]float64]bool{}
+}
+
+func TestColours(t *testing.T) {
+	seen := map[[3]uint8]bool{}
 	for label := 1; label <= 30; label++ {
-		c := Colour(label)
+		c := Colour(label, "")
 		seen[c] = true
-		for _, v := range c {
-			assert.True(t, v >= 0.3 && v <= 1, c)
-		}
+		assert.GreaterOrEqual(t, min(c[0], c[1], c[2]), uint8(80), c)
 	}
-	assert.Len(t, seen, 30)
+	for _, organ := range colours {
+		seen[organ] = true
+	}
+	assert.Len(t, seen, 30+len(colours))
+	assert.Equal(t, [3]uint8{89, 255, 138}, Colour(1, "tumour"))
+	for name, organ := range map[string]string{"Kidney_right": "right kidney", "adrenal_gland_left": "left adrenal", "gall-bladder": "gallbladder",
+		"Oesophagus": "esophagus", "postcava": "inferior vena cava", "IVC": "inferior vena cava"} {
+		require.Contains(t, colours, words(organ))
+		assert.Equal(t, colours[words(organ)], Colour(3, name), name)
+	}
 }
 
 // The file with the voxels of a header is replaced with it, but not another image's.

@@ -115,7 +115,7 @@ func (p *Page) Write(ctx context.Context, w io.Writer, threads int) error {
 	var warnings, missing []string
 	for i := range p.Organs {
 		o := &p.Organs[i]
-		c := colour(o.Label)
+		c := colour(o)
 		in := dataOrgan{Name: o.Name, Colour: [3]int{int(c.R), int(c.G), int(c.B)}}
 		if o.Voxels > 0 {
 			mm := place(&p.Image.Geometry, o.Centre)
@@ -324,7 +324,7 @@ const mostlyWhole = 0.95
 
 // row makes an organ's row.
 func (p *Page) row(number int, o *Organ) row {
-	c := colour(o.Label)
+	c := colour(o)
 	r := row{Organ: o, Number: number, Colour: template.CSS(fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)), Remarks: o.Remarks()}
 	if o.Voxels == 0 {
 		return r
@@ -359,7 +359,7 @@ func digits(v float64) int {
 type rgb struct{ R, G, B uint8 }
 
 // colour is that of the label in segmentations for 3D Slicer.
-func colour(label int) rgb {
-	c := imageio.Colour(label)
-	return rgb{uint8(255*c[0] + 0.5), uint8(255*c[1] + 0.5), uint8(255*c[2] + 0.5)}
+func colour(o *Organ) rgb {
+	c := imageio.Colour(o.Label, o.Name)
+	return rgb{c[0], c[1], c[2]}
 }

@@ -45,8 +45,8 @@ func (r *reduced) planes(organs []Organ, at [3]int) ([]plane, error) {
 		}
 	}
 	var colours []rgb
-	for _, o := range organs {
-		colours = append(colours, colour(o.Label))
+	for i := range organs {
+		colours = append(colours, colour(&organs[i]))
 	}
 	var grey [256]float64
 	for i, v := range r.values {

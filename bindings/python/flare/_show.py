@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _abi, _arrays, _images, _optional, _organs
+from . import _abi, _arrays, _images, _optional, organs
 from ._model import Model
 
 _NIFTI_TYPES = {  # what NIfTI-1 calls the types of voxels, and their bits
@@ -60,7 +60,7 @@ def _colours(labels: Any, names: list[dict[str, Any]]) -> dict[str, Any]:
     """A colour and a name for each value up to the highest."""
     known = {int(label["value"]): str(label["name"]) for label in names}
     values = range(max([int(labels.max()), 1, *known]) + 1)
-    colours = [_organs.colour(value) for value in values]
+    colours = [organs.colour(value, known.get(value, "")) for value in values]
     return {
         "R": [red for red, _, _ in colours],
         "G": [green for _, green, _ in colours],

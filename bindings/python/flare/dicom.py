@@ -24,9 +24,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _abi, _images, _optional, _organs, version
-from ._errors import ArgumentError, Error, FormatError, ModelError, NotFoundError, UnsupportedError
+from . import _abi, _images, _optional, organs, version
+from ._errors import (
+    ArgumentError,
+    Error,
+    FileError,
+    FormatError,
+    ModelError,
+    NotFoundError,
+    UnsupportedError,
+)
 from ._model import Model
+from .modality import doubt
 
 
 class Series(NamedTuple):
@@ -123,10 +132,9 @@ def segment(
     _optional.module("highdicom", "flare.dicom", "dicom")
     _writable(Path(out))
     found = read(folder, series)
-    modality = found.headers[0].get("Modality")
-    channels = model.describe()["channels"]
-    if channels == ["CT"] and modality != "CT":
-        raise ModelError(f"{folder}: modality {modality}; the model expects CT")
+    modality = str(found.headers[0].get("Modality") or "")
+    if modality and (why := doubt(model.describe(), None, modality)):
+        raise ModelError(f"{folder}: {why}")
     labels = model.segment(found.image, **options)
     write(out, labels, found, model)
     return labels
@@ -280,8 +288,8 @@ def _sorted(folder: Any, headers: list[Any]) -> list[Any]:
 
 def _segment(hd: Any, number: int, value: int, name: str, described: dict[str, Any]) -> Any:
     codes = _optional.module("pydicom.sr.codedict", "flare.dicom", "dicom").codes
-    organ = _organs.organ(name)
-    kind = codes.SCT.Tissue if organ is _organs.TISSUE else codes.SCT.AnatomicalStructure
+    organ = organs.organ(name)
+    kind = codes.SCT.Tissue if organ is organs.TISSUE else codes.SCT.AnatomicalStructure
     result = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=name[:64],
@@ -293,10 +301,10 @@ def _segment(hd: Any, number: int, value: int, name: str, described: dict[str, A
             family=codes.DCM.ArtificialIntelligence,
             version=version(),
         ),
-        display_color=hd.color.CIELabColor.from_rgb(*_organs.colour(value)),
+        display_color=hd.color.CIELabColor.from_rgb(*organs.colour(value, name)),
     )
     if organ.side:
-        side = hd.sr.CodedConcept(_organs.SIDES[organ.side], "SCT", organ.side)
+        side = hd.sr.CodedConcept(organs.SIDES[organ.side], "SCT", organ.side)
         kind = result.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [side]
     return result
@@ -309,4 +317,4 @@ def _writable(out: Path) -> None:
     if not out.parent.is_dir():
         raise NotFoundError(f"{out}: the folder {out.parent} does not exist")
     if not os.access(out.parent, os.W_OK):
-        raise PermissionError(f"{out}: the folder {out.parent} is read-only")
+        raise FileError(f"{out}: the folder {out.parent} is read-only")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -17,7 +18,7 @@ from conftest import REPOSITORY, missing
 
 import flare
 import flare.dicom
-from flare import _organs
+from flare import organs
 
 CODES = {  # SNOMED CT
     "liver": ("10200004", ""), "right kidney": ("64033007", "24028007"),
@@ -215,7 +216,7 @@ def test_segment_says_early_what_is_wrong(sitk: Any, model: flare.Model, tmp_pat
     for out, says in [
         ("labels.nii", "ends in .dcm"),
         ("no/labels.dcm", "does not exist"),
-        ("labels.dcm", "modality MR; the model expects CT"),
+        ("labels.dcm", "for CT, but the image's modality is MR"),
     ]:
         with pytest.raises(flare.Error, match=says):
             flare.dicom.segment(model, folder, tmp_path / out)
@@ -253,9 +254,22 @@ def test_without_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_organs() -> None:
     for name, (code, side) in CODES.items():
         for spelled in name, name.replace(" ", "_").title(), " ".join(reversed(name.split())):
-            organ = _organs.organ(spelled)
-            assert (organ.code, _organs.SIDES.get(organ.side, "")) == (code, side), spelled
-    assert _organs.organ("kidney_left").side == "Left"
-    for other in "liver tumor", "left right kidney", "", "colon":
-        assert _organs.organ(other) is _organs.TISSUE
-    assert _organs.colour(1) == (89, 255, 138)
+            organ = organs.organ(spelled)
+            assert (organ.code, organs.SIDES.get(organ.side, "")) == (code, side), spelled
+    assert organs.organ("kidney_left").side == "Left"
+    for other in "liver tumor", "left right kidney", "", "colon", "left liver", "liver 2":
+        assert organs.organ(other) is organs.TISSUE
+
+
+def test_colours_are_those_of_the_library(real: str, tmp_path: Path) -> None:
+    names = {
+        name: i for i, name in enumerate([*CODES, "kidney", "tumour", "IVC", "gall bladder"], 1)
+    }
+    voxels = np.zeros((2, 3, 4), np.uint8)
+    flare.write(tmp_path / "l.seg.nrrd", voxels, (1, 1, 1), labels=names)
+    header = (tmp_path / "l.seg.nrrd").read_bytes().partition(b"\n\n")[0].decode()
+    for i, (name, value) in enumerate(names.items()):
+        assert f"Segment{i}_Name:={name}\n" in header
+        (rgb,) = re.findall(f"^Segment{i}_Color:=(.*)$", header, re.MULTILINE)
+        assert tuple(round(255 * float(c)) for c in rgb.split()) == organs.colour(value, name), name
+    assert organs.colour(1, "tumour") == (89, 255, 138) != organs.colour(1, "liver")

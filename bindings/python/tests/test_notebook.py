@@ -12,6 +12,7 @@ import pytest
 from conftest import missing
 
 import flare
+from flare import organs
 
 CT = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
 GEOMETRY: dict[str, Any] = {
@@ -80,7 +81,7 @@ def test_show(real: str, model_path: Path, tmp_path: Path) -> None:
     assert (view.volumes[0].cal_min, view.volumes[0].cal_max) == (-160, 240)
     table = view.volumes[1].colormap_label
     assert table.labels == [names.get(i, str(i)) for i in range(21)]
-    assert table.lut[:8] == [*table.lut[:3], 0, 89, 255, 138, 255]
+    assert table.lut[:8] == [*table.lut[:3], 0, *organs.colour(1, names[1]), 255]
 
     view = flare.show(image)  # an image has its geometry, and no labels need to be
     assert len(view.volumes) == 1 and view.volumes[0].cal_min is None

@@ -9,8 +9,8 @@ from typing import Any
 
 import flare
 import numpy as np
+from flare.modality import doubt
 
-from ._files import AIR
 from ._geometry import Geometry, Unfit
 
 Progress = Callable[[float, str], object]
@@ -116,23 +116,6 @@ def suited(description: dict[str, Any], job: Job) -> Any:
             f"{description['previous_stage']!r}: choose a list (.json) of both stages."
         )
     return np.asarray(voxels)
-
-
-def doubt(description: dict[str, Any], voxels: Any) -> str:
-    """Why the voxels look like another modality's than the model's, or ""."""
-    made_for_ct = "CTNormalization" in description["normalization"]
-    lowest = voxels.min()
-    if made_for_ct and lowest > AIR:
-        return (
-            f"The model is for CT in Hounsfield units, where air is about -1000; the lowest value "
-            f"of the image is {lowest:g}. Is it a CT?"
-        )
-    if not made_for_ct and lowest < AIR:
-        return (
-            f"Values down to {lowest:g} look like a CT's; the model is for "
-            f"{', '.join(description['channels'])}."
-        )
-    return ""
 
 
 def volumes(labels: Any, geometry: Geometry) -> dict[int, float]:

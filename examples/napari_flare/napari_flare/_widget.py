@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import flare
+from flare.organs import colour
 from napari.layers import Image, Labels
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -28,7 +29,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from ._colours import colour
 from ._geometry import METADATA, Unfit, geometry_of, has_millimetres, place
 from ._segmenter import Job, Segmenter, volumes
 from ._worker import Worker, prepare
@@ -255,7 +255,7 @@ class SegmentWidget(QWidget):
                 self.organs, [name, f"{ml:.1f} ml" if ml < 10 else f"{ml:.0f} ml"]
             )
             swatch = QPixmap(14, 14)
-            swatch.fill(QColor.fromRgbF(*colour(value, name)))
+            swatch.fill(QColor(*colour(value, name)))
             item.setIcon(0, QIcon(swatch))
             item.setData(0, Qt.ItemDataRole.UserRole, value)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import flare
 import numpy as np
+from flare.organs import colour
 from napari.layers import Labels
 from napari.qt.threading import WorkerBase, WorkerBaseSignals
 from qtpy.QtCore import Signal
 
-from ._colours import colormap
 from ._geometry import METADATA
 from ._segmenter import Job, Segmenter
 
@@ -20,6 +20,16 @@ def prepare() -> dict[str, Any]:
     stand still; returns the devices."""
     Labels(np.zeros((1, 1, 1), np.uint8), features={"index": [0], "name": [""]})
     return flare.devices()
+
+
+def colormap(names: dict[int, str]) -> dict[int | None, tuple[float, ...]]:
+    """napari's direct colormap of labels; the background is not seen."""
+    unseen = (0.0, 0.0, 0.0, 0.0)
+    colours: dict[int | None, tuple[float, ...]] = {None: unseen, 0: unseen}
+    for value, name in names.items():
+        if value:
+            colours[value] = (*(part / 255 for part in colour(value, name)), 1.0)
+    return colours
 
 
 class Signals(WorkerBaseSignals):

@@ -53,7 +53,7 @@ def flare_cli(*arguments: Any) -> None:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A part of a synthetic CT, and the labels that the command line makes of it."""
-    folder = tmp_path_factory.mktemp("phantom")
+    folder = tmp_path_factory.mktemp("phäntom 肝")
     flare_cli("phantom", folder)
     (whole,) = (folder / "imagesTr").iterdir()
     image, ct, labels = flare.read(whole), folder / "ct.nii.gz", folder / "labels.nii.gz"

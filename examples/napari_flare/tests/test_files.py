@@ -99,6 +99,13 @@ def test_damaged_file_says_so(viewer: napari.Viewer, tmp_path: Path) -> None:
         viewer.open(tmp_path / "ct.nii.gz", plugin="napari-flare")
 
 
+def test_folder_that_is_read_only_says_so(viewer: napari.Viewer) -> None:
+    """/proc is so for root, too."""
+    labels = viewer.add_labels(np.ones((5, 6, 7), np.uint8), units=["mm"] * 3)
+    with pytest.raises((flare.FileError, flare.NotFoundError), match="/proc/labels.nii.gz"):
+        labels.save("/proc/labels.nii.gz", plugin="napari-flare")
+
+
 @pytest.mark.parametrize(
     ("ending", "dtype"),
     [

@@ -16,9 +16,8 @@ import pytest
 from conftest import MODEL, finished, flare_cli, told, wait
 from napari.layers import Labels
 
-from napari_flare import _segmenter
-from napari_flare._colours import colormap
 from napari_flare._widget import SegmentWidget
+from napari_flare._worker import colormap
 
 
 def open_ct(viewer: napari.Viewer, phantom: tuple[Path, Path]) -> Any:
@@ -218,12 +217,6 @@ def test_other_modality_is_doubted(viewer: napari.Viewer, widget: SegmentWidget)
     wait(finished(widget))
     assert "no units" in told()[0]  # of a layer that knows no millimetres
     assert "Is it a CT?" in told()[1] and labels_of(viewer)
-
-
-def test_model_for_other_images_doubts_a_ct() -> None:
-    model = {"channels": ["T2"], "normalization": ["ZScoreNormalization"]}
-    assert "look like a CT's" in _segmenter.doubt(model, np.array([-1024, 50]))
-    assert _segmenter.doubt(model, np.array([0, 50])) == ""
 
 
 def test_missing_library_says_where_it_was_looked_for(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,12 @@ def model(path: str, device: str, mode: str) -> Iterator[Any]:
             kept.model = flare.Model(path, device=device, mode=mode)
             kept.key = key
         yield kept.model
+
+
+def cancel(model: Any) -> None:
+    """Cancels the calls on an open model; nothing if another run has closed it meanwhile."""
+    with suppress(load().HandleError):
+        model.cancel()
 
 
 def _version(path: str) -> Any:

@@ -58,7 +58,7 @@ class Task:
         self._stop.set()
         model, process = self._model, self._process
         if model is not None:
-            model.cancel()
+            Library.cancel(model)
         if process is not None:
             process.kill()
 

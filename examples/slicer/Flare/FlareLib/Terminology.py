@@ -1,8 +1,6 @@
-"""Codes and colours of labels, by their names."""
+"""Slicer's terminology of labels and their colours, by their names, which libflare knows."""
 
-import colorsys
 import json
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,40 +13,25 @@ GENERIC = (
     "~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~Anatomic codes - DICOM master list~^^~^^"
 )
 
-# Other spellings that models use: FLARE, AMOS, BTCV.
-SPELLINGS = {
-    "gall bladder": "gallbladder",
-    "ivc": "inferior vena cava",
-    "oesophagus": "esophagus",
-    "postcava": "inferior vena cava",
-}
-
 
 class Entry(NamedTuple):
     terminology: str  # as vtkSegment's terminology tag has it
-    color: tuple[float, float, float]  # red, green, blue, 0..1
+    color: tuple[float, ...]  # red, green, blue, 0..1
 
 
 def entry(name: str, value: int) -> Entry:
-    """The entry of an organ that Resources/Flare.term.json knows, or the generic one, coloured by
-    the label's value so that neighbouring values differ."""
-    known = _organs().get(_key(name))
-    if known:
-        return known
-    red, green, blue = colorsys.hsv_to_rgb(value * 137.508 / 360 % 1, 0.65, 1)  # golden angle
-    return Entry(GENERIC, (red, green, blue))
+    """The entry that Resources/Flare.term.json has for an organ, in the colour that Slicer gives
+    it; or the generic one, in the colour that libflare gives the label."""
+    from flare.organs import colour, organ  # here, where libflare is known to be there
 
-
-def _key(name: str) -> frozenset[str]:
-    """The words of a name: "kidney_right" is "Right kidney"."""
-    text = " ".join(re.findall(r"[a-z0-9]+", name.lower()))
-    for other, usual in SPELLINGS.items():
-        text = re.sub(rf"\b{other}\b", usual, text)
-    return frozenset(text.split())
+    known = organ(name)
+    rgb = colour(value, name)
+    return _organs().get((known.code, known.side)) or Entry(GENERIC, tuple(c / 255 for c in rgb))
 
 
 @lru_cache(maxsize=1)
-def _organs() -> dict[frozenset[str], Entry]:
+def _organs() -> dict[tuple[str, str], Entry]:
+    """The file's entries by the code of the organ and the side."""
     content = json.loads(FILE.read_text(encoding="utf-8"))
     context = content["SegmentationCategoryTypeContextName"]
     found = {}
@@ -57,9 +40,9 @@ def _organs() -> dict[frozenset[str], Entry]:
             for side in [None, *organ.get("Modifier", [])]:
                 codes = [_code(category), _code(organ), _code(side) if side else "^^"]
                 text = "~".join([context, *codes, "Anatomic codes - DICOM master list", "^^", "^^"])
-                name = f"{side['CodeMeaning'] if side else ''} {organ['CodeMeaning']}"
                 rgb = (side or organ)["recommendedDisplayRGBValue"]
-                found[_key(name)] = Entry(text, tuple(c / 255 for c in rgb))
+                key = organ["CodeValue"], side["CodeMeaning"] if side else ""
+                found[key] = Entry(text, tuple(c / 255 for c in rgb))
     return found
 
 

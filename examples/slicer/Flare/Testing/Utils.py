@@ -1,4 +1,4 @@
-"""What the test cases share. They run in Slicer, and in a Python with slicer-core and numpy alone:
+"""What the test cases share. They run in Slicer, and in a Python with slicer-core, numpy and libflare:
 python -m unittest discover -s Testing -t . -p "*TestCase.py" in this module's folder.
 
 FLARE_TEST_MODEL names a bundle, FLARE_CLI the program flare, FLARE_DATA a folder of test data.
@@ -14,6 +14,8 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+import flare.modality  # these stay the real ones where FakeFlare stands in for flare
+import flare.organs
 import numpy as np
 import slicer
 import slicer.util
@@ -173,6 +175,9 @@ class FakeFlare(types.ModuleType):
         pass
 
     class VersionError(RuntimeError):
+        pass
+
+    class HandleError(RuntimeError):
         pass
 
     def __init__(self, **description) -> None:

@@ -126,7 +126,7 @@ class WidgetTestCase(FlareTestCase):
         self.fake.go.set()
         self.ui.applyButton.click()
         until(lambda: self.ui.applyButton.visible)
-        self.assertIn("Warning: The model is made for CT", self.ui.statusLabel.text)
+        self.assertIn("Warning: The model is for CT", self.ui.statusLabel.text)
 
     def testAFolderAsModel(self):
         with mock.patch.object(

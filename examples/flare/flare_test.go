@@ -411,7 +411,7 @@ func TestCascade(t *testing.T) {
 }
 
 // statsKeys are the names that other programs rely on.
-var statsKeys = []string{"body", "device", "mode", "notes", "peak_memory_bytes", "precision", "seconds", "threads", "tiles", "tiles_skipped"}
+var statsKeys = []string{"body", "device", "mode", "notes", "organs", "peak_memory_bytes", "precision", "seconds", "threads", "tiles", "tiles_skipped"}
 var secondsKeys = []string{"export", "network", "open", "preprocess", "read", "total", "write"}
 
 func TestSegmentFile(t *testing.T) {

@@ -74,8 +74,10 @@ def test_scores(real: str) -> None:
     assert report["dsc"] == pytest.approx(np.mean([s["dsc"] for s in scores.values()]))
     again = flare.evaluate(p, r.astype(np.float64), SPACING, threads=1)
     assert again == report
-    with pytest.raises(flare.ArgumentError, match=r"voxel \(0, 0, 0\).*no label"):
-        flare.evaluate(p, r + 0.5, SPACING)
+    half = r.astype(np.float64)
+    half[2, 1, 3] = 0.5
+    with pytest.raises(flare.ArgumentError, match=r"voxel \(3, 1, 2\).*no label"):
+        flare.evaluate(p, half, SPACING)
     with pytest.raises(flare.ArgumentError, match="spacing along x is NaN"):
         flare.evaluate(p, r, (float("nan"), 1, 1))
 

@@ -40,7 +40,7 @@ func dicom(path string) error {
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {
 		folder = filepath.Dir(path)
 	}
-	return fault.New(fault.Unsupported, "%s: DICOM, which is not read here. With the Python package, pip install 'libflare[dicom]', "+
+	return fault.New(fault.Unsupported, "%s: DICOM, which is not read here. With the Python package, pip install 'libflare-....whl[dicom]', "+
 		"flare dicom -m MODEL '%s' OUT.dcm segments the series; or convert it with SimpleITK: "+
 		`python -c "import SimpleITK as s; s.WriteImage(s.ReadImage(s.ImageSeriesReader.GetGDCMSeriesFileNames('%s')), 'image.nii.gz')"`, path, folder, folder)
 }

@@ -34,10 +34,9 @@ def load() -> Any:
     return flare
 
 
-_INSTALL = (
-    "Install it in Slicer's Python console:\n"
-    '    slicer.util.pip_install("libflare")\n'
-    "or with the path of its wheel, libflare-*.whl, instead of the name; then Apply again."
+_INSTALL = (  # by the wheel's path: the name may be anybody's on PyPI
+    "Install its wheel, which ./build.sh wheel makes, in Slicer's Python console; then Apply again:\n"
+    '    slicer.util.pip_install("/path/to/libflare-....whl")'
 )
 
 

@@ -221,7 +221,7 @@ except Library.LibraryError as error:
     def testThePackageIsMissing(self):
         text = self.message("sys.modules['flare'] = None")
         self.assertIn("libflare is missing in Slicer's Python", text)
-        self.assertIn('slicer.util.pip_install("libflare")', text)
+        self.assertIn('slicer.util.pip_install("/path/to/libflare', text)
 
     def testThePythonIsTooOld(self):
         text = self.message("sys.modules['flare'] = None; sys.version_info = (3, 9)")

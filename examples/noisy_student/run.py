@@ -90,9 +90,9 @@ class Split:
         return folder
 
 
-def train(data, plan, run, settings, train_on, validate_on, mode, mirroring=True):
-    """flare train with the settings of a config, unless that was done."""
-    done, asked = run.parent / f"{run.name}_done.json", {"settings": settings, "train": sorted(train_on), "mode": mode, "mirroring": mirroring}
+def train(data, plan, run, settings, train_on, validate_on, mode, mirroring=True, labels=""):
+    """flare train with the settings of a config, unless that was done with these labels (a digest)."""
+    done, asked = run.parent / f"{run.name}_done.json", {"settings": settings, "train": sorted(train_on), "mode": mode, "mirroring": mirroring, "labels": labels}
     if done.exists() and json.loads(done.read_text()) == asked:
         return run / "model.onnx"
     splits = write(run.parent / f"{run.name}_splits.json", [{"train": sorted(train_on), "val": sorted(validate_on)}])
@@ -150,13 +150,16 @@ def experiment(a, seed, count):
               "teacher": {"plans": str(plan), "training": settings},
               "selection": json.loads(a.selection), "student": {"training": noisy | json.loads(a.student)},
               "supervised": settings | {"epochs": a.student_epochs}}
-    flare("student", write(here / "student.json", merged(config, json.loads(a.more))))
+    config = merged(config, json.loads(a.more))
+    flips = config.get("pseudo_labels", {}).get("mirror", True)  # or the teacher is trained without mirroring
+    flare("student", write(here / "student.json", config))
 
     run = here / "run"
     kept = [d["case"] for d in json.loads((run / "round_1/selection.json").read_text()) if d["kept"]]
     as_teacher = settings | {"epochs": a.student_epochs}
     unmirrored = train(raw, plan, here / "unmirrored", as_teacher, labelled, labelled, a.mode, mirroring=False)
-    plain = train(run / "round_1/cache", plan, here / "plain_student", as_teacher, labelled + kept, labelled, a.mode)
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted((run / "round_1/labels").glob("*.nii.gz")))).hexdigest()
+    plain = train(run / "round_1/cache", plan, here / "plain_student", as_teacher, labelled + kept, labelled, a.mode, mirroring=flips, labels=digest)
     everything = split.dataset(split.pool + split.unlabelled, f"all/Dataset002_{data.name}")
     upper = train(everything, plan, folder / "all/run", as_teacher, split.pool + split.unlabelled, split.pool, a.mode)
 
@@ -165,7 +168,7 @@ def experiment(a, seed, count):
         students.append(("noisy student, fine-tuned", "fine_tuned"))
     models = [("supervised", run / "supervised/model.onnx", False), ("supervised, 8 flips", run / "supervised/model.onnx", True),
               ("supervised without mirroring", unmirrored, False),
-              ("teacher, 5 folds x 8 flips", run / "teacher/teacher.onnx", True), ("plain student", plain, False)]
+              (f"teacher, 5 folds{' x 8 flips' if flips else ''}", run / "teacher/teacher.onnx", flips), ("plain student", plain, False)]
     models += [(name, run / f"round_1/{part}/model.onnx", False) for name, part in students]
     models += [(f"second round{name.removeprefix('noisy student')}", run / f"round_2/{part}/model.onnx", False) for name, part in students]
     models += [("all labels", upper, False), ("all labels, 8 flips", upper, True)]

@@ -1,4 +1,4 @@
-// flare.hpp, flare_trainer.hpp and flare_student.hpp: errors, moves, progress. With FLARE_TEST_NETWORK (capi/test/network) also training,
+// flare.hpp, flare_image.hpp, flare_trainer.hpp and flare_student.hpp: errors, moves, progress. With FLARE_TEST_NETWORK (capi/test/network) also training,
 // with FLARE_TEST_MODEL segmenting, and with FLARE_TEST_CASCADE (capi/test/cascade.onnx)
 // cascades. Run by capi/test/run.sh in an empty folder.
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <iostream>
 #include <type_traits>
 
+#include "flare_image.hpp"
 #include "flare_student.hpp"
 #include "flare_trainer.hpp"
 

@@ -65,12 +65,14 @@ pass image_test "$work/image_test"
 pass trainer_test "$work/trainer_test"
 $CXX -std=c++17 $strict -I"$root/bindings/cpp" "$root/bindings/cpp/hpp_test.cpp" -o "$work/hpp_test" $link
 pass hpp_test "$work/hpp_test"
-{
-    printf '#include "flare_student.hpp"\nint main() {\n'
-    sed -n '/^#ifndef/q; s|^//     ||p' "$root/bindings/cpp/flare_student.hpp"
-    echo '}'
-} >"$work/example.cpp"
-pass "flare_student.hpp's example compiles" $CXX -std=c++17 $strict -I"$root/bindings/cpp" -fsyntax-only "$work/example.cpp"
+for header in flare_image.hpp flare_student.hpp; do
+    {
+        printf '#include "%s"\nint main() {\n' $header
+        sed -n '/^#ifndef/q; s|^//     ||p' "$root/bindings/cpp/$header"
+        echo '}'
+    } >"$work/example.cpp"
+    pass "$header's example compiles" $CXX -std=c++17 $strict -I"$root/bindings/cpp" -fsyntax-only "$work/example.cpp"
+done
 if [ -n "$panic_lib" ]; then
     pass panic_test env LD_LIBRARY_PATH="$panic_lib" "$work/panic_test"
 else

@@ -2,7 +2,6 @@
 networks. Plain Python."""
 import random
 import subprocess
-from pathlib import Path
 
 
 class Dataset:

@@ -69,7 +69,7 @@ func regions(d *nnunet.Dataset) (keys []string, values [][]int) {
 // compare adds the comparison of two label files.
 func (s *Summary) compare(ctx context.Context, d *nnunet.Dataset, name, prediction, reference string) error {
 	keys, labels := regions(d)
-	m, err := Compare(ctx, prediction, reference, labels, d.IgnoreLabel)
+	m, err := compare(ctx, prediction, reference, labels, d.IgnoreLabel)
 	if err != nil {
 		return err
 	}
@@ -78,10 +78,10 @@ func (s *Summary) compare(ctx context.Context, d *nnunet.Dataset, name, predicti
 	return nil
 }
 
-// Compare compares two label files, for labels and regions that are given by their values;
+// compare compares two label files, for labels and regions that are given by their values;
 // ignore is the label that is ignored, or less than 0. Errors: those of reading, Model (maps
 // of other sizes).
-func Compare(ctx context.Context, prediction, reference string, labels [][]int, ignore int) ([]Metrics, error) {
+func compare(ctx context.Context, prediction, reference string, labels [][]int, ignore int) ([]Metrics, error) {
 	p, err := imageio.Read(ctx, prediction)
 	if err != nil {
 		return nil, err

@@ -652,10 +652,14 @@ typedef struct flare_pseudo_label_options {
     const char        *runtime;
     flare_progress_fn  progress;      /* or NULL; phase "label"                            */
     void              *progress_user;
+    int32_t            weights;       /* non-zero: also weights/CASE.nii.gz, how much each voxel
+                                       * counts in training: 255 times the share of the folds,
+                                       * and of the earlier round as one more, that agree  */
+    int32_t            reserved;      /* 0                                                 */
 } flare_pseudo_label_options;
 
 #define FLARE_PSEUDO_LABEL_OPTIONS_INIT \
-    { sizeof(flare_pseudo_label_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(flare_pseudo_label_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 FLARE_API void flare_pseudo_label_options_init(flare_pseudo_label_options *options,
                                                size_t struct_size);
 

@@ -36,7 +36,7 @@ struct PseudoLabelOptions {
     std::vector<std::string> models; // the teacher: bundles and results folders
     std::string previous_path;       // folder of an earlier round
     double ignore_below = 0, soft_below = 0;
-    bool no_mirror = false;
+    bool no_mirror = false, weights = false;
     std::int32_t shard = 0, shards = 0;
     std::string device, runtime, mode, cache_dir; // as in OpenOptions
     std::int32_t threads = 0;
@@ -58,6 +58,7 @@ public:
         c.ignore_below = o.ignore_below;
         c.soft_below = o.soft_below;
         c.no_mirror = o.no_mirror;
+        c.weights = o.weights;
         c.shard = o.shard;
         c.shards = o.shards;
         c.threads = o.threads;

@@ -370,6 +370,7 @@ static void test_student() {
     }
     CHECK(has(caught, "\"case\":\"case5\"") && has(caught, "\"skipped\":[{\"case\":\"case4\""));
 
+    options.weights = true;
     flare::Labeller first("images", "one", options);
     flare::Labeller labeller = std::move(first);
     CHECK(thrown([&] { first.cases(); }) == FLARE_ERR_HANDLE); // moved from
@@ -385,6 +386,7 @@ static void test_student() {
     CHECK(thrown([&] { labeller.label("case9"); }) == FLARE_ERR_NOT_FOUND);
     labeller.cancel();
     CHECK(std::filesystem::exists("one/case5.mha") && !std::filesystem::exists("one/case3.mha"));
+    CHECK(std::filesystem::exists("one/weights/case5.mha") && !std::filesystem::exists("labels/weights"));
 
     CHECK(thrown([] { flare::student("none.json"); }) == FLARE_ERR_NOT_FOUND);
     std::ofstream("config.json") << R"({"labelled": "raw", "unlabelled": "images", "run": "student", "threads": 2,

@@ -330,7 +330,12 @@ static void test_reserved_fields(void)
     flare_segment_options segment = FLARE_SEGMENT_OPTIONS_INIT;
     flare_trainer        *trainer;
     flare_trainer_options training = FLARE_TRAINER_OPTIONS_INIT;
-    open.reserved = segment.reserved = training.reserved = 1;
+    flare_labeller       *labeller;
+    char                 *text;
+    flare_pseudo_label_options labels = FLARE_PSEUDO_LABEL_OPTIONS_INIT;
+    open.reserved = segment.reserved = training.reserved = labels.reserved = 1;
+    CHECK_STATUS(flare_labeller_open(&labeller, "a", "b", &labels), FLARE_ERR_VERSION, "reserved");
+    CHECK_STATUS(flare_pseudo_label(&text, "a", "b", &labels), FLARE_ERR_VERSION, "reserved");
     CHECK_STATUS(flare_trainer_open(&trainer, &training), FLARE_ERR_VERSION, "reserved");
     CHECK_STATUS(flare_model_open(&model, "x", &open), FLARE_ERR_VERSION, "reserved");
     CHECK_STATUS(flare_segment_file(foreign, "a", "b", &segment), FLARE_ERR_VERSION, "reserved");

@@ -20,6 +20,7 @@ def pseudo_label(
     previous: _abi.Path | None = None,
     ignore_below: float = 0.0,
     soft_below: float = 0.0,
+    weights: bool = False,
     shard: tuple[int, int] | None = None,
     device: str = "auto",
     mode: str = "exact",
@@ -37,6 +38,8 @@ def pseudo_label(
     previous       folder of an earlier round's labels to compare with
     ignore_below   voxels on which a smaller share of the folds agrees get the ignore label
     soft_below     keep the probabilities (CASE.npz) of voxels whose largest is smaller
+    weights        write weights/CASE.nii.gz too: how much each voxel counts in training, 255 times
+                   the share of the folds, and of the earlier round as one more, that agree
     shard          (i, n): do part i, from 1 on, of n
     device, mode, threads, cache   as in Model
     progress       called as progress(fraction, "label"); as in Model.segment
@@ -46,7 +49,17 @@ def pseudo_label(
     attribute report.
     """
     options = _options(
-        models, mirror, previous, ignore_below, soft_below, shard, device, mode, threads, cache
+        models,
+        mirror,
+        previous,
+        ignore_below,
+        soft_below,
+        weights,
+        shard,
+        device,
+        mode,
+        threads,
+        cache,
     )
     library = _abi.library()
     source, target = _abi.c_path("images", images), _abi.c_path("out", out)
@@ -74,6 +87,7 @@ def _options(
     previous: _abi.Path | None = None,
     ignore_below: float = 0.0,
     soft_below: float = 0.0,
+    weights: bool = False,
     shard: tuple[int, int] | None = None,
     device: str = "auto",
     mode: str = "exact",
@@ -88,6 +102,7 @@ def _options(
         ignore_below=ignore_below,
         soft_below=soft_below,
         no_mirror=not mirror,
+        weights=bool(weights),
         threads=_abi.c_threads(threads),
         device=_abi.c_text("device", device),
         mode=_abi.c_text("mode", mode),

@@ -312,9 +312,9 @@ flare_status flare_pseudo_label(char **out, const char *images, const char *fold
     if (o->progress && o->progress(0.5, "label", o->progress_user))
         return fail(FLARE_ERR_CANCELLED, "cancelled");
     snprintf(text, sizeof text, "{\"folders\": [\"%s\", \"%s\"], \"models\": [\"%s\", \"%s\"], \"previous\": \"%s\", \"below\": [%g, %g], "
-             "\"mirror\": %d, \"shard\": [%d, %d], \"threads\": %d, \"open\": [\"%s\", \"%s\", \"%s\"]}", images, folder, o->models[0],
+             "\"mirror\": %d, \"weights\": %d, \"shard\": [%d, %d], \"threads\": %d, \"open\": [\"%s\", \"%s\", \"%s\"]}", images, folder, o->models[0],
              o->models[o->models_count - 1], o->previous_path ? o->previous_path : "", o->ignore_below, o->soft_below, !o->no_mirror,
-             (int)o->shard, (int)o->shards, (int)o->threads, o->device, o->mode, o->cache_dir ? o->cache_dir : "");
+             (int)o->weights, (int)o->shard, (int)o->shards, (int)o->threads, o->device, o->mode, o->cache_dir ? o->cache_dir : "");
     *out = strdup(text);
     return strcmp(images, "broken") == 0 ? fail(FLARE_ERR_FORMAT, "1 of 2 cases") : FLARE_OK;
 }

@@ -68,20 +68,17 @@ func flareGoEvaluateFile(text, out **C.char, prediction, reference *C.char, o *C
 }
 
 func evaluateOptions(o *C.flare_evaluate_options) (evaluate.Options, error) {
-	options := evaluate.Options{Rules: evaluate.Rules(C.GoString(o.rules)), Tolerance: float64(o.tolerance_mm), Resample: o.resample != 0, Threads: int(o.threads)}
+	options := evaluate.Options{Rules: evaluate.Rules(C.GoString(o.rules)), LabelsFile: C.GoString(o.labels_path), Tolerance: float64(o.tolerance_mm),
+		Resample: o.resample != 0, Threads: int(o.threads)}
 	if o.threads < 0 {
 		return options, segment.Errorf(segment.ErrArgument, "threads is %d, must be 0 (one per core) or more", o.threads)
 	}
-	var err error
 	for _, path := range []*C.char{o.csv_path, o.html_path} {
 		if path != nil {
 			options.Outputs = append(options.Outputs, C.GoString(path))
 		}
 	}
-	if o.labels_path != nil {
-		options.Labels, err = evaluate.ReadLabels(C.GoString(o.labels_path))
-	}
-	return options, err
+	return options, nil
 }
 
 // giveReport writes the files that the options name, all or none, and puts the JSON into *out.

@@ -95,6 +95,13 @@ def test_files(real: str, tmp_path: Path) -> None:
     assert report["cases"][0]["labels"] == flare.evaluate(p, r, SPACING)["cases"][0]["labels"]
     assert "<svg" in html.read_text() and len(csv.read_text().splitlines()) == 1 + 2 * 3
 
+    dataset = tmp_path / "dataset.json"
+    dataset.write_text('{"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}, "file_ending": ".nii"}')
+    for paths in {"csv": csv, "html": csv}, {"csv": dataset}, {"html": tmp_path / "r" / "a.nii.gz"}:
+        with pytest.raises(flare.ArgumentError, match="would be overwritten by the output"):
+            flare.evaluate_file(tmp_path / "p", tmp_path / "r", labels=dataset, **paths)
+    assert "channel_names" in dataset.read_text()
+
     write_nifti(tmp_path / "p" / "b.nii.gz", p[1:], SPACING, (0, 0, 0), np.eye(3))
     with pytest.raises(flare.ArgumentError, match="differ in size") as caught:
         flare.evaluate_file(tmp_path / "p", tmp_path / "r")

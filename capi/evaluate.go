@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/libflare/libflare/segment"
@@ -57,8 +58,8 @@ func flareGoEvaluateFile(text, out **C.char, prediction, reference *C.char, o *C
 			}
 		}
 		report, failed := evaluate.Files(ctx, C.GoString(prediction), C.GoString(reference), options)
-		if report == nil || len(report.Cases)+len(report.Failed) == 1 && failed != nil {
-			return failed
+		if info, err := os.Stat(C.GoString(reference)); report == nil || failed != nil && (err != nil || !info.IsDir()) {
+			return failed // of two files there is nothing but the failure
 		}
 		if err := giveReport(ctx, out, report, o); err != nil {
 			return err

@@ -388,7 +388,8 @@ FLARE_API flare_status flare_evaluate(char **out, const flare_volume *prediction
 /* The same of two image files, or of every file in a folder of references and the file of the
  * same name in a folder of predictions. Where cases of a folder fail (the prediction is missing
  * or on another grid, a file is damaged), the others are scored all the same: the status is
- * that of the first failure, *out is given, and its "failed" tells each case and why. */
+ * that of the first failure, *out is given (also where no case is left), and its "failed" tells
+ * each case and why. */
 FLARE_API flare_status flare_evaluate_file(char **out, const char *prediction,
                                            const char *reference,
                                            const flare_evaluate_options *options);

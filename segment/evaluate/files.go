@@ -39,7 +39,7 @@ func Files(ctx context.Context, prediction, reference string, o Options) (*Repor
 	if err := o.spare(read); err != nil {
 		return nil, err
 	}
-	var cases []Case
+	cases := []Case{}
 	failed := map[string]string{}
 	var first error
 	for i, p := range pairs {

@@ -26,6 +26,7 @@ def pseudo_label(
     mode: str = "exact",
     threads: int = 0,
     cache: _abi.Path | None = None,
+    runtime: _abi.Path | None = None,
     progress: _call.ProgressCallback | bool | None = None,
 ) -> dict[str, Any]:
     """Labels every image of a folder with a teacher, which is opened once, and scores how far it
@@ -41,7 +42,7 @@ def pseudo_label(
     weights        write weights/CASE.nii.gz too: how much each voxel counts in training, 255 times
                    the share of the folds, and of the earlier round as one more, that agree
     shard          (i, n): do part i, from 1 on, of n
-    device, mode, threads, cache   as in Model
+    device, mode, threads, cache, runtime   as in Model
     progress       called as progress(fraction, "label"); as in Model.segment
 
     Returns {"scores": [what CASE.json holds, ...], "skipped": [...]}. Where cases cannot be read
@@ -60,6 +61,7 @@ def pseudo_label(
         mode,
         threads,
         cache,
+        runtime,
     )
     library = _abi.library()
     source, target = _abi.c_path("images", images), _abi.c_path("out", out)
@@ -93,6 +95,7 @@ def _options(
     mode: str = "exact",
     threads: int = 0,
     cache: _abi.Path | None = None,
+    runtime: _abi.Path | None = None,
 ) -> _abi.PseudoLabelOptions:
     names = [_abi.c_path("models", m) for m in paths(models)]
     options = _abi.PseudoLabelOptions(
@@ -107,6 +110,7 @@ def _options(
         device=_abi.c_text("device", device),
         mode=_abi.c_text("mode", mode),
         cache_dir=_abi.c_path("cache", cache),
+        runtime=_abi.c_path("runtime", runtime),
     )
     if shard is not None:
         options.shard, options.shards = shard
@@ -166,11 +170,15 @@ class Labeller(Handle):
 
 
 def student(
-    config: _abi.Path, *, progress: _call.ProgressCallback | bool | None = None
+    config: _abi.Path,
+    *,
+    runtime: _abi.Path | None = None,
+    progress: _call.ProgressCallback | bool | None = None,
 ) -> dict[str, Any]:
     """Makes a noisy student as a file says, or goes on: `flare student`, whose --help describes
     the file.
 
+    runtime        as in Model
     progress       called as progress(fraction, stage); as in Model.segment
 
     Returns RESULTS.json. Where unlabelled cases cannot be read the student is made without them:
@@ -178,7 +186,10 @@ def student(
     """
     library = _abi.library()
     callback, stop = _call.stoppable(progress)
-    path, options = _abi.c_path("config", config), _abi.StudentOptions(progress=callback.pointer)
+    path = _abi.c_path("config", config)
+    options = _abi.StudentOptions(
+        runtime=_abi.c_path("runtime", runtime), progress=callback.pointer
+    )
     return _call.report(
         lambda answer: int(library.flare_student(answer, path, ctypes.byref(options))),
         stop,

@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/libflare/libflare/segment"
@@ -57,8 +58,8 @@ func flareGoEvaluateFile(text, out **C.char, prediction, reference *C.char, o *C
 			}
 		}
 		report, failed := evaluate.Files(ctx, C.GoString(prediction), C.GoString(reference), options)
-		if report == nil || len(report.Cases)+len(report.Failed) == 1 && failed != nil {
-			return failed
+		if info, err := os.Stat(C.GoString(reference)); report == nil || failed != nil && (err != nil || !info.IsDir()) {
+			return failed // of two files there is nothing but the failure
 		}
 		if err := giveReport(ctx, out, report, o); err != nil {
 			return err
@@ -68,20 +69,17 @@ func flareGoEvaluateFile(text, out **C.char, prediction, reference *C.char, o *C
 }
 
 func evaluateOptions(o *C.flare_evaluate_options) (evaluate.Options, error) {
-	options := evaluate.Options{Rules: evaluate.Rules(C.GoString(o.rules)), Tolerance: float64(o.tolerance_mm), Resample: o.resample != 0, Threads: int(o.threads)}
+	options := evaluate.Options{Rules: evaluate.Rules(C.GoString(o.rules)), LabelsFile: C.GoString(o.labels_path), Tolerance: float64(o.tolerance_mm),
+		Resample: o.resample != 0, Threads: int(o.threads)}
 	if o.threads < 0 {
 		return options, segment.Errorf(segment.ErrArgument, "threads is %d, must be 0 (one per core) or more", o.threads)
 	}
-	var err error
 	for _, path := range []*C.char{o.csv_path, o.html_path} {
 		if path != nil {
 			options.Outputs = append(options.Outputs, C.GoString(path))
 		}
 	}
-	if o.labels_path != nil {
-		options.Labels, err = evaluate.ReadLabels(C.GoString(o.labels_path))
-	}
-	return options, err
+	return options, nil
 }
 
 // giveReport writes the files that the options name, all or none, and puts the JSON into *out.

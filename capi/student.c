@@ -32,6 +32,7 @@ flare_status flare_pseudo_label(char **out, const char *images, const char *out_
     REFUSE_NULL(images);
     REFUSE_NULL(out_path);
     TAKE(copy, LABEL_OPTIONS_FIRST, options, "flare_pseudo_label_options");
+    REFUSE_RESERVED(copy);
     if (copy.models_count > 0)
         REFUSE_NULL(copy.models);
     return edge_keep(flareGoPseudoLabel(&text, out, (char *)images, (char *)out_path, &copy),
@@ -56,6 +57,7 @@ flare_status flare_labeller_open(flare_labeller **out, const char *images, const
     REFUSE_NULL(images);
     REFUSE_NULL(out_path);
     TAKE(copy, LABEL_OPTIONS_FIRST, options, "flare_pseudo_label_options");
+    REFUSE_RESERVED(copy);
     if (copy.models_count > 0)
         REFUSE_NULL(copy.models);
     if (copy.progress != NULL)

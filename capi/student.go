@@ -38,7 +38,8 @@ func flareGoPseudoLabel(text, out **C.char, images, folder *C.char, o *C.flare_p
 // labelOptions translates options.
 func labelOptions(images, folder *C.char, o *C.flare_pseudo_label_options) (student.LabelOptions, error) {
 	options := student.LabelOptions{Images: C.GoString(images), Out: C.GoString(folder), Previous: C.GoString(o.previous_path),
-		NoMirror: o.no_mirror != 0, IgnoreBelow: float64(o.ignore_below), SoftBelow: float64(o.soft_below), Shard: int(o.shard), Shards: int(o.shards),
+		NoMirror: o.no_mirror != 0, IgnoreBelow: float64(o.ignore_below), SoftBelow: float64(o.soft_below), Weights: o.weights != 0,
+		Shard: int(o.shard), Shards: int(o.shards),
 		Open: segment.OpenOptions{Device: C.GoString(o.device), Threads: int(o.threads), Runtime: C.GoString(o.runtime), Mode: C.GoString(o.mode),
 			CacheDir: C.GoString(o.cache_dir)}}
 	if o.threads < 0 {

@@ -388,7 +388,8 @@ FLARE_API flare_status flare_evaluate(char **out, const flare_volume *prediction
 /* The same of two image files, or of every file in a folder of references and the file of the
  * same name in a folder of predictions. Where cases of a folder fail (the prediction is missing
  * or on another grid, a file is damaged), the others are scored all the same: the status is
- * that of the first failure, *out is given, and its "failed" tells each case and why. */
+ * that of the first failure, *out is given (also where no case is left), and its "failed" tells
+ * each case and why. */
 FLARE_API flare_status flare_evaluate_file(char **out, const char *prediction,
                                            const char *reference,
                                            const flare_evaluate_options *options);
@@ -652,10 +653,14 @@ typedef struct flare_pseudo_label_options {
     const char        *runtime;
     flare_progress_fn  progress;      /* or NULL; phase "label"                            */
     void              *progress_user;
+    int32_t            weights;       /* non-zero: also weights/CASE.nii.gz, how much each voxel
+                                       * counts in training: 255 times the share of the folds,
+                                       * and of the earlier round as one more, that agree  */
+    int32_t            reserved;      /* 0                                                 */
 } flare_pseudo_label_options;
 
 #define FLARE_PSEUDO_LABEL_OPTIONS_INIT \
-    { sizeof(flare_pseudo_label_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(flare_pseudo_label_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 FLARE_API void flare_pseudo_label_options_init(flare_pseudo_label_options *options,
                                                size_t struct_size);
 

@@ -367,6 +367,34 @@ private:
 
 // -------------------------------------------------------------- evaluating -----------
 
+// The failure of some cases of a folder, while the others were worked on all the same: status() is
+// that of the first, report() what the call would have returned.
+class CasesSkipped : public Error {
+public:
+    CasesSkipped(flare_status status, const std::string &message, std::string report)
+        : Error(status, message), report_(std::move(report)) {}
+
+    const std::string &report() const noexcept { return report_; }
+
+private:
+    std::string report_;
+};
+
+namespace detail {
+
+// Returns a report, or throws; where there is one all the same, CasesSkipped.
+inline std::string reported(flare_status status, char *json, const Watched *call = nullptr) {
+    const bool skipped = status != FLARE_OK && json != nullptr;
+    const std::string message = skipped ? flare_last_error() : "";
+    std::string report = take(json);
+    if (call != nullptr && call->thrown) std::rethrow_exception(call->thrown);
+    if (skipped) throw CasesSkipped(status, message, std::move(report));
+    check(status);
+    return report;
+}
+
+} // namespace detail
+
 // How label maps are scored. Empty and 0 mean the default; flare_evaluate_options explains each.
 struct EvaluateOptions {
     std::string rules;       // "plain", "flare21", "flare22", "flare23"
@@ -375,6 +403,7 @@ struct EvaluateOptions {
     bool resample = false;
     std::int32_t threads = 0;
     std::string csv_path, html_path; // files to write
+    Progress progress;               // of evaluate_file, between cases
 
     // The struct of flare.h, which looks at this one's strings.
     flare_evaluate_options c() const {
@@ -401,17 +430,18 @@ inline std::string evaluate(const VolumeView &prediction, const VolumeView &refe
     return detail::take(json);
 }
 
-// The same of two files or folders. Throws if a case fails; flare_evaluate_file gives the scores
-// of the others then.
+// The same of two files or folders. Throws CasesSkipped where cases of a folder fail; the others
+// are scored.
 inline std::string evaluate_file(const std::string &prediction, const std::string &reference,
                                  const EvaluateOptions &options = {}) {
     detail::check_library();
-    const flare_evaluate_options o = options.c();
+    detail::Watched call(options.progress);
+    flare_evaluate_options o = options.c();
+    o.progress = call.function();
+    o.progress_user = &call;
     char *json = nullptr;
     const flare_status status = flare_evaluate_file(&json, prediction.c_str(), reference.c_str(), &o);
-    const std::string report = detail::take(json);
-    detail::check(status);
-    return report;
+    return detail::reported(status, json, &call);
 }
 
 // -------------------------------------------------------------- converting -----------

@@ -18,25 +18,12 @@
 
 namespace flare {
 
-// The failure of some cases that could not be read, while the others were worked on all the
-// same: status() is that of the first, report() what the call would have returned.
-class CasesSkipped : public Error {
-public:
-    CasesSkipped(flare_status status, const std::string &message, std::string report)
-        : Error(status, message), report_(std::move(report)) {}
-
-    const std::string &report() const noexcept { return report_; }
-
-private:
-    std::string report_;
-};
-
 // Who labels, and how. Empty and 0 mean the default; flare_pseudo_label_options explains each.
 struct PseudoLabelOptions {
     std::vector<std::string> models; // the teacher: bundles and results folders
     std::string previous_path;       // folder of an earlier round
     double ignore_below = 0, soft_below = 0;
-    bool no_mirror = false;
+    bool no_mirror = false, weights = false;
     std::int32_t shard = 0, shards = 0;
     std::string device, runtime, mode, cache_dir; // as in OpenOptions
     std::int32_t threads = 0;
@@ -58,6 +45,7 @@ public:
         c.ignore_below = o.ignore_below;
         c.soft_below = o.soft_below;
         c.no_mirror = o.no_mirror;
+        c.weights = o.weights;
         c.shard = o.shard;
         c.shards = o.shards;
         c.threads = o.threads;
@@ -72,17 +60,6 @@ public:
 private:
     std::vector<const char *> models_;
 };
-
-// Returns a report, or throws; where there is one all the same, CasesSkipped.
-inline std::string reported(flare_status status, char *json, const Watched *call = nullptr) {
-    const bool skipped = status != FLARE_OK && json != nullptr;
-    const std::string message = skipped ? flare_last_error() : "";
-    std::string report = take(json);
-    if (call != nullptr && call->thrown) std::rethrow_exception(call->thrown);
-    if (skipped) throw CasesSkipped(status, message, std::move(report));
-    check(status);
-    return report;
-}
 
 // The texts of a JSON list of texts that the library wrote.
 inline std::vector<std::string> texts(const std::string &json) {

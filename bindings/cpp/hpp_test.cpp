@@ -59,6 +59,17 @@ static void test_without_model() {
               FLARE_ERR_ARGUMENT);
 }
 
+// A MetaImage file of float or uint8 voxels of 1 mm.
+template <class T>
+static void write_image(const std::string &path, const std::array<std::int64_t, 3> &size, const std::vector<T> &voxels) {
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream file(path, std::ios::binary);
+    file << "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nDimSize = " << size[0] << " " << size[1]
+         << " " << size[2] << "\nElementSpacing = 1 1 1\nElementType = " << (sizeof(T) == 1 ? "MET_UCHAR" : "MET_FLOAT")
+         << "\nElementDataFile = LOCAL\n";
+    file.write(reinterpret_cast<const char *>(voxels.data()), std::streamsize(voxels.size() * sizeof(T)));
+}
+
 static void test_evaluate() {
     const std::vector<std::uint8_t> a{0, 1, 1, 0}, b{0, 1, 1, 1};
     const flare::VolumeView p(a.data(), {4, 1, 1}, {1, 1, 1}), r(b.data(), {4, 1, 1}, {1, 1, 1});
@@ -67,6 +78,26 @@ static void test_evaluate() {
     options.rules = "flare99";
     CHECK(thrown([&] { flare::evaluate(p, r, options); }) == FLARE_ERR_ARGUMENT);
     CHECK(thrown([] { flare::evaluate_file("none", "none.nii"); }) == FLARE_ERR_NOT_FOUND);
+
+    options = {};
+    for (const char *name : {"references/a.mha", "references/b.mha", "predictions/a.mha"}) write_image(name, {4, 1, 1}, b);
+    int calls = 0;
+    options.progress = [&](double fraction, const char *phase) {
+        calls++;
+        return fraction >= 0 && std::string(phase) == "evaluate";
+    };
+    CHECK(flare::evaluate_file("references", "references", options).find("\"failed\":{}") != std::string::npos && calls > 1);
+    std::string caught;
+    try {
+        flare::evaluate_file("predictions", "references", options);
+    } catch (const flare::CasesSkipped &e) {
+        CHECK(e.status() == FLARE_ERR_NOT_FOUND);
+        caught = e.report();
+    }
+    CHECK(caught.find("\"name\":\"a\"") != std::string::npos && caught.find("\"failed\":{\"b\":") != std::string::npos);
+    options.progress = [](double, const char *) { return false; };
+    CHECK(thrown([&] { flare::evaluate_file("references", "references", options); }) == FLARE_ERR_CANCELLED);
+    for (const char *folder : {"references", "predictions"}) std::filesystem::remove_all(folder);
 }
 
 static void test_images() {
@@ -301,17 +332,6 @@ static bool has(const std::string &text, const std::string &part) {
     return text.find(part) != std::string::npos;
 }
 
-// A MetaImage file of float or uint8 voxels of 1 mm.
-template <class T>
-static void write_image(const std::string &path, const std::array<std::int64_t, 3> &size, const std::vector<T> &voxels) {
-    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-    std::ofstream file(path, std::ios::binary);
-    file << "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nDimSize = " << size[0] << " " << size[1]
-         << " " << size[2] << "\nElementSpacing = 1 1 1\nElementType = " << (sizeof(T) == 1 ? "MET_UCHAR" : "MET_FLOAT")
-         << "\nElementDataFile = LOCAL\n";
-    file.write(reinterpret_cast<const char *>(voxels.data()), std::streamsize(voxels.size() * sizeof(T)));
-}
-
 // Pseudo-labels, at once and case by case, and a student, of the network that test_trainer made.
 static void test_student() {
     CHECK((flare::detail::texts("[]\n").empty()));
@@ -370,6 +390,7 @@ static void test_student() {
     }
     CHECK(has(caught, "\"case\":\"case5\"") && has(caught, "\"skipped\":[{\"case\":\"case4\""));
 
+    options.weights = true;
     flare::Labeller first("images", "one", options);
     flare::Labeller labeller = std::move(first);
     CHECK(thrown([&] { first.cases(); }) == FLARE_ERR_HANDLE); // moved from
@@ -385,6 +406,7 @@ static void test_student() {
     CHECK(thrown([&] { labeller.label("case9"); }) == FLARE_ERR_NOT_FOUND);
     labeller.cancel();
     CHECK(std::filesystem::exists("one/case5.mha") && !std::filesystem::exists("one/case3.mha"));
+    CHECK(std::filesystem::exists("one/weights/case5.mha") && !std::filesystem::exists("labels/weights"));
 
     CHECK(thrown([] { flare::student("none.json"); }) == FLARE_ERR_NOT_FOUND);
     std::ofstream("config.json") << R"({"labelled": "raw", "unlabelled": "images", "run": "student", "threads": 2,

@@ -156,6 +156,8 @@ int main(int argc, char **argv)
     FIELD(flare_pseudo_label_options, runtime);
     FIELD(flare_pseudo_label_options, progress);
     FIELD(flare_pseudo_label_options, progress_user);
+    FIELD(flare_pseudo_label_options, weights);
+    FIELD(flare_pseudo_label_options, reserved);
     SIZE(flare_student_options);
     FIELD(flare_student_options, struct_size);
     FIELD(flare_student_options, runtime);

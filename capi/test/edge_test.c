@@ -3,8 +3,10 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -330,7 +332,12 @@ static void test_reserved_fields(void)
     flare_segment_options segment = FLARE_SEGMENT_OPTIONS_INIT;
     flare_trainer        *trainer;
     flare_trainer_options training = FLARE_TRAINER_OPTIONS_INIT;
-    open.reserved = segment.reserved = training.reserved = 1;
+    flare_labeller       *labeller;
+    char                 *text;
+    flare_pseudo_label_options labels = FLARE_PSEUDO_LABEL_OPTIONS_INIT;
+    open.reserved = segment.reserved = training.reserved = labels.reserved = 1;
+    CHECK_STATUS(flare_labeller_open(&labeller, "a", "b", &labels), FLARE_ERR_VERSION, "reserved");
+    CHECK_STATUS(flare_pseudo_label(&text, "a", "b", &labels), FLARE_ERR_VERSION, "reserved");
     CHECK_STATUS(flare_trainer_open(&trainer, &training), FLARE_ERR_VERSION, "reserved");
     CHECK_STATUS(flare_model_open(&model, "x", &open), FLARE_ERR_VERSION, "reserved");
     CHECK_STATUS(flare_segment_file(foreign, "a", "b", &segment), FLARE_ERR_VERSION, "reserved");
@@ -361,6 +368,30 @@ static void test_convert_needs_one_source(void)
 }
 
 /* Two maps of 4 x 3 x 2 voxels: label 1 is in 12 and 6 of them. */
+/* Of a folder with one case, which fails, there is a report all the same; of two files none. */
+static void test_evaluate_bad_folder(void)
+{
+    char                  *text    = NULL;
+    flare_evaluate_options options = FLARE_EVALUATE_OPTIONS_INIT;
+    CHECK(mkdir("labels", 0777) == 0);
+    FILE *file = fopen("labels/a.nii", "w");
+    CHECK(file != NULL && fputs("no image", file) >= 0 && fclose(file) == 0);
+    options.csv_path = options.html_path = "page";
+    CHECK_STATUS(flare_evaluate_file(&text, "labels", "labels", &options), FLARE_ERR_ARGUMENT,
+                 "page would be overwritten by the output page");
+    options.csv_path = NULL;
+    CHECK_STATUS(flare_evaluate_file(&text, "labels", "labels", &options), FLARE_ERR_FORMAT, "a.nii");
+    CHECK(text != NULL && strstr(text, "\"cases\":[],") != NULL);
+    CHECK(text != NULL && strstr(text, "\"failed\":{\"a\":\"") != NULL);
+    CHECK(access("page", R_OK) == 0);
+    flare_free(text);
+    text = "left over";
+    CHECK_STATUS(flare_evaluate_file(&text, "labels/a.nii", "labels/a.nii", NULL), FLARE_ERR_FORMAT,
+                 "a.nii");
+    CHECK(text == NULL);
+    CHECK(remove("labels/a.nii") == 0 && rmdir("labels") == 0 && remove("page") == 0);
+}
+
 static void test_evaluate(void)
 {
     uint8_t                predicted[24] = {0}, expected[24] = {0};
@@ -399,6 +430,7 @@ static void test_evaluate(void)
     CHECK_STATUS(flare_evaluate_file(&text, "none.nii", "none.nii", NULL), FLARE_ERR_NOT_FOUND,
                  "none.nii");
     CHECK(text == NULL);
+    test_evaluate_bad_folder();
 }
 
 static void ignore_log(int32_t level, const char *message, void *user)

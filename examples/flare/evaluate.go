@@ -37,9 +37,6 @@ func (c *evaluateCommand) Run(ctx context.Context, d *display) error {
 		if out == "" {
 			continue
 		}
-		if c.Labels != "" && imageio.Same(c.Labels, out) {
-			return segment.Errorf(segment.ErrArgument, "%s would be overwritten", c.Labels)
-		}
 		if err := imageio.Writable(out); err != nil {
 			return err
 		}
@@ -81,7 +78,7 @@ func (c *evaluateCommand) Run(ctx context.Context, d *display) error {
 }
 
 func (c *evaluateCommand) options() (evaluate.Options, error) {
-	o := evaluate.Options{Tolerance: c.Tolerance, Resample: c.Resample, Threads: c.Threads}
+	o := evaluate.Options{LabelsFile: c.Labels, Tolerance: c.Tolerance, Resample: c.Resample, Threads: c.Threads}
 	for _, r := range []struct {
 		set   bool
 		rules evaluate.Rules
@@ -97,10 +94,5 @@ func (c *evaluateCommand) options() (evaluate.Options, error) {
 	if c.Threads < 0 {
 		return o, segment.Errorf(segment.ErrArgument, "--threads is %d, must be 1 or more (0: one per core)", c.Threads)
 	}
-	if c.Labels == "" {
-		return o, nil
-	}
-	var err error
-	o.Labels, err = evaluate.ReadLabels(c.Labels)
-	return o, err
+	return o, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -44,6 +45,14 @@ func TestEvaluate(t *testing.T) {
 	flare(t, 0, "evaluate", "--resample", first, second)
 	flare(t, 2, "evaluate", "--flare21", "--flare22", first, first)
 	flare(t, 2, "evaluate", first, first, "--json", first)
+	both := filepath.Join(out, "both.txt")
+	if _, stderr := flare(t, 2, "evaluate", first, first, "--json", both, "--csv", filepath.Join(out, ".", "both.txt")); !strings.Contains(stderr, "would be overwritten by the output") {
+		t.Errorf("standard error is %q", stderr)
+	}
+	if got := names(t, out); slices.Contains(got, "both.txt") {
+		t.Errorf("written: %v", got)
+	}
+	flare(t, 2, "evaluate", first, first, "--labels", filepath.Join(dir, "dataset.json"), "--report", filepath.Join(dir, "dataset.json"))
 	flare(t, 4, "evaluate", first, filepath.Join(dir, "none.nii"))
 }
 

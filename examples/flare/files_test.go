@@ -47,7 +47,7 @@ func TestOutputsSpareInputs(t *testing.T) {
 		{one, []string{"--probabilities", at("a_0001.nii")}, "a_0001.nii would be overwritten by --probabilities"},
 		{one, []string{"--probabilities", at("early.nii")}, "new.nii would be overwritten by --probabilities"},
 		{one, []string{"--probabilities", at("previous/a.nii")}, "previous/a.nii would be overwritten by --probabilities"},
-		{one, []string{"--probabilities", at("p.nii"), "--stats", at("in/../p.nii")}, "p.nii: --stats would be overwritten by --probabilities"},
+		{one, []string{"--probabilities", at("p.nii"), "--stats", at("in/../p.nii")}, "p.nii would be overwritten by --stats"},
 		{one, []string{"--report", at("soft.html")}, "a_0001.nii would be overwritten by the report"},
 		{one, []string{"--report", at("p.html"), "--stats", at("in/../p.html")}, "p.html would be overwritten by --stats"},
 		{many, []string{"--report", at("reports.html")}, "name a folder for a report of every case"},

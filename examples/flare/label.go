@@ -18,6 +18,7 @@ type pseudoLabelCommand struct {
 	Previous        string   `placeholder:"FOLDER" help:"Pseudo-labels of an earlier round, to score the change since."`
 	IgnoreUncertain float64  `placeholder:"SHARE" help:"Give the dataset's ignore label to voxels on which a smaller share of the folds agrees, such as 0.8."`
 	Soft            float64  `placeholder:"P" help:"Keep the probabilities (CASE.npz) of voxels whose largest is below P, such as 0.95."`
+	Weights         bool     `help:"Write weights/CASE.nii.gz too: how much each voxel counts in training, by the share of the folds, and of --previous as one more, that agree."`
 	Shard           string   `placeholder:"I/N" help:"Do part I of N: 1/4 to 4/4 on four machines do the whole."`
 	Images          string   `arg:"" help:"A folder of images."`
 	Out             string   `arg:"" help:"The folder for CASE.nii.gz and CASE.json of each."`
@@ -34,7 +35,7 @@ func (c *pseudoLabelCommand) Run(ctx context.Context, d *display) error {
 		return err
 	}
 	o := student.LabelOptions{Teacher: c.Model, Images: c.Images, Out: c.Out, Previous: c.Previous, NoMirror: !c.Mirror,
-		IgnoreBelow: c.IgnoreUncertain, SoftBelow: c.Soft,
+		IgnoreBelow: c.IgnoreUncertain, SoftBelow: c.Soft, Weights: c.Weights,
 		Open: segment.OpenOptions{Device: c.Device, Threads: c.Threads, Mode: c.Mode, CacheDir: c.Cache}}
 	if c.Shard != "" {
 		if n, err := fmt.Sscanf(c.Shard+" ", "%d/%d ", &o.Shard, &o.Shards); n != 2 || err != nil || o.Shard < 1 {

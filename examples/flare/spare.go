@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 
@@ -11,7 +12,7 @@ import (
 // spare refuses outputs that are a file that is read, or another output: hours later it
 // would be too late.
 func (c *segmentCommand) spare(cases []job, folder bool) error {
-	read := known{}
+	var read imageio.FileSet
 	for _, k := range cases {
 		files, err := []string{k.in}, error(nil)
 		if !folder {
@@ -19,7 +20,7 @@ func (c *segmentCommand) spare(cases []job, folder bool) error {
 				return err
 			}
 		}
-		read.add(append(files, k.previous)...)
+		read.Add(append(files, k.previous)...)
 	}
 	if folder { // with the further channels of all cases
 		files, err := os.ReadDir(c.In)
@@ -27,25 +28,25 @@ func (c *segmentCommand) spare(cases []job, folder bool) error {
 			return fileError(err)
 		}
 		for _, f := range files {
-			read.add(filepath.Join(c.In, f.Name()))
+			read.Add(filepath.Join(c.In, f.Name()))
 		}
 	}
-	read.add(c.Model)
+	read.Add(c.Model)
 
-	written := known{}
+	var written imageio.FileSet
 	for _, k := range cases {
 		for _, output := range [][2]string{{"labels", k.out}, {"report", k.report}} {
 			what, path := output[0], output[1]
 			if path == "" {
 				continue
 			}
-			if file := read.find(path); file != "" {
+			if file := read.Find(path); file != "" {
 				return segment.Errorf(segment.ErrArgument, "%s would be overwritten by the %s %s", file, what, path)
 			}
-			if file := written.find(path); file != "" {
+			if file := written.Find(path); file != "" {
 				return segment.Errorf(segment.ErrArgument, "%s would be overwritten by the %s of another case, %s", file, what, path)
 			}
-			written.add(path)
+			written.Add(path)
 		}
 	}
 	for _, option := range [][2]string{{"--probabilities", c.Probabilities}, {"--stats", c.Stats}} {
@@ -53,55 +54,14 @@ func (c *segmentCommand) spare(cases []job, folder bool) error {
 		if path == "" {
 			continue
 		}
-		file := read.find(path)
-		for _, k := range cases {
-			for _, other := range []string{k.out, k.report} {
-				if file == "" && other != "" && imageio.Same(other, path) {
-					file = other
-				}
-			}
-		}
+		file := cmp.Or(read.Find(path), written.Find(path))
 		if file == "" && isFolder(c.Model) && exists(path) && imageio.Within(path, c.Model) {
 			file = path
 		}
 		if file != "" {
 			return segment.Errorf(segment.ErrArgument, "%s would be overwritten by %s", file, name)
 		}
-	}
-	if c.Stats != "" && c.Probabilities != "" && imageio.Same(c.Stats, c.Probabilities) {
-		return segment.Errorf(segment.ErrArgument, "%s: --stats would be overwritten by --probabilities", c.Stats)
+		written.Add(path)
 	}
 	return nil
-}
-
-// known are files that exist, by whatever names.
-type known []struct {
-	path string
-	info os.FileInfo
-}
-
-// add adds the files that exist.
-func (k *known) add(paths ...string) {
-	for _, path := range paths {
-		if info, err := os.Stat(path); err == nil {
-			*k = append(*k, struct {
-				path string
-				info os.FileInfo
-			}{path, info})
-		}
-	}
-}
-
-// find returns the name that path's file is known by, "" if it is not.
-func (k known) find(path string) string {
-	info, err := os.Stat(path)
-	if err != nil {
-		return ""
-	}
-	for _, file := range k {
-		if os.SameFile(file.info, info) {
-			return file.path
-		}
-	}
-	return ""
 }

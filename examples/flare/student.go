@@ -28,7 +28,9 @@ func (c *studentCommand) Help() string {
 
 Without test nothing is compared, without fine_tuning and supervised these are not trained. "teacher": {"models": ["a.onnx", "b.onnx"]} takes networks that are there. With weights the student learns less from voxels on which the folds, and the earlier round, do not agree. Without planner (or plans, a file) the student has the teacher's plans. All keys of training: those of config.json in the run.
 
-The run's folder holds each stage's state, pseudo-labels with their scores (selection.json tells what was decided on each), trainings with their curves, RESULTS.md, and student.onnx, the result. Interrupted in whatever way, the command goes on where it was; after a change of CONFIG.json it does again what depends on it.`
+The run's folder holds each stage's state, pseudo-labels with their scores (selection.json tells what was decided on each), trainings with their curves, RESULTS.md, and student.onnx, the result. Interrupted in whatever way, the command goes on where it was; after a change of CONFIG.json it does again what depends on it.
+
+On a cluster many machines can label: once RUN/teacher/teacher.onnx is there, flare pseudo-label -m RUN/teacher/teacher.onnx UNLABELLED RUN/round_1/labels --shard I/N on each (--no-mirror, --ignore-uncertain, --weights as pseudo_labels has them; for round 2 its teacher, and --previous RUN/round_1/labels), then the command again: it keeps these labels.`
 }
 
 // Run makes the student, or goes on.

@@ -64,7 +64,46 @@ func TestStudent(t *testing.T) {
 		}
 	}
 	flare(t, 0, "segment", "-m", filepath.Join(dir, "run", "student.onnx"), filepath.Join(images, "u1_0000.nii.gz"), filepath.Join(dir, "x.nii.gz"))
+	shardsOfARun(t, dir, path)
 	file(t, path, []byte("{}"))
 	flare(t, 2, "student", path)
 	flare(t, 4, "student", filepath.Join(dir, "none.json"))
+}
+
+// shardsOfARun: labels with weights that two machines made for a run are taken as they are.
+func shardsOfARun(t *testing.T, dir, config string) {
+	t.Helper()
+	labels := filepath.Join(dir, "run", "round_1", "labels")
+	for _, shard := range []string{"1/2", "2/2"} {
+		code := map[string]int{"1/2": 6, "2/2": 0}[shard] // the first has the bad file
+		flare(t, code, "pseudo-label", "-m", filepath.Join(dir, "run", "teacher", "teacher.onnx"), filepath.Join(dir, "images"), labels, "--weights", "--shard", shard, "--threads", "2")
+	}
+	made := func() (all []string) {
+		for _, name := range []string{"u1.json", "u1.nii.gz", "u2.json", "u2.nii.gz", "weights/u1.nii.gz", "weights/u2.nii.gz"} {
+			info, err := os.Stat(filepath.Join(labels, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, name+" of "+info.ModTime().String(), text(t, labels, name))
+		}
+		return all
+	}
+	before := made()
+	var c map[string]any
+	read(t, config, &c)
+	c["pseudo_labels"] = map[string]any{"weights": true}
+	weighted, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file(t, config, weighted)
+	if _, text := flare(t, 6, "student", config); !strings.Contains(text, "round_1_labels: begins") || !strings.Contains(text, "round_1_student: finished after") {
+		t.Errorf("standard error: %s", text)
+	}
+	if !slices.Equal(made(), before) {
+		t.Error("labels that shards had made were made again")
+	}
+	if got := names(t, filepath.Join(dir, "run", "round_1", "dataset", "weightsTr")); !slices.Equal(got, []string{"u1.nii.gz", "u2.nii.gz"}) {
+		t.Errorf("weights: %v", got)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"slices"
 
+	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/parallel"
 	"github.com/libflare/libflare/segment/volume"
@@ -29,7 +30,8 @@ type Options struct {
 	Resample  bool    // bring a prediction on another grid to the reference's (nearest voxel) instead of refusing it
 	Threads   int     // 0: one per core
 
-	Outputs []string // files that the caller is going to write; Files refuses those that it reads
+	LabelsFile string   // Plain: instead of Labels, a dataset.json to read them from (ReadLabels)
+	Outputs    []string // files that the caller is going to write: none may be a file that is read, or another of them
 
 	// Progress, unless nil, is called by Files before each case and in the end, on the caller's goroutine.
 	Progress func(done, cases int)
@@ -97,7 +99,7 @@ func (o Options) job() (*job, error) {
 		j.Threads = runtime.GOMAXPROCS(0)
 	}
 	if j.Rules != Plain {
-		if len(o.Labels) > 0 || o.Tolerance != 0 {
+		if len(o.Labels) > 0 || o.LabelsFile != "" || o.Tolerance != 0 {
 			return nil, fault.New(fault.Argument, "the rules of %s have labels and tolerances of their own: leave out yours, or the rules", j.Rules)
 		}
 		return j, nil
@@ -105,8 +107,16 @@ func (o Options) job() (*job, error) {
 	if j.Tolerance == 0 {
 		j.Tolerance = DefaultTolerance
 	}
-	j.found = len(o.Labels) == 0
 	j.labels = slices.Clone(o.Labels)
+	if o.LabelsFile != "" {
+		if len(o.Labels) > 0 {
+			return nil, fault.New(fault.Argument, "%s: labels are given beside the file: leave out one of both", o.LabelsFile)
+		}
+		if j.labels, err = ReadLabels(o.LabelsFile); err != nil {
+			return nil, err
+		}
+	}
+	j.found = len(j.labels) == 0
 	for i := range j.labels {
 		l := &j.labels[i]
 		if l.Value < 1 || l.Value > maxLabel {
@@ -124,14 +134,30 @@ func (o Options) job() (*job, error) {
 	return j, nil
 }
 
+// spare refuses outputs that are a file that is read, or another output: one would be lost.
+func (o *Options) spare(read []string) error {
+	var known imageio.FileSet
+	known.Add(append(slices.Clone(read), o.LabelsFile)...)
+	for _, out := range o.Outputs {
+		if file := known.Find(out); file != "" {
+			return fault.New(fault.Argument, "%s would be overwritten by the output %s", file, out)
+		}
+		known.Add(out)
+	}
+	return nil
+}
+
 // Volumes scores a label map in memory against its reference. Voxels may be of any type but
 // must be labels, integers from 0 to 65535. The report has one case without name.
 //
 // Errors are of kind Argument (maps on different grids, values that are no labels, an unusable
-// geometry), Memory or Cancelled.
+// geometry, outputs that would overwrite something), Memory or Cancelled, and those of ReadLabels.
 func Volumes(ctx context.Context, prediction, reference *volume.Volume, o Options) (*Report, error) {
 	j, err := o.job()
 	if err != nil {
+		return nil, err
+	}
+	if err := o.spare(nil); err != nil {
 		return nil, err
 	}
 	c, err := j.score(ctx, "the prediction", prediction, "the reference", reference)

@@ -32,14 +32,14 @@ func Files(ctx context.Context, prediction, reference string, o Options) (*Repor
 	if err != nil {
 		return nil, err
 	}
-	for _, out := range o.Outputs {
-		for _, p := range pairs {
-			if imageio.Same(out, p.reference) || p.prediction != "" && imageio.Same(out, p.prediction) {
-				return nil, fault.New(fault.Argument, "%s is a file of the case %s and would be overwritten", out, p.name)
-			}
-		}
+	read := slices.Clone(extra)
+	for _, p := range pairs {
+		read = append(read, p.reference, p.prediction)
 	}
-	var cases []Case
+	if err := o.spare(read); err != nil {
+		return nil, err
+	}
+	cases := []Case{}
 	failed := map[string]string{}
 	var first error
 	for i, p := range pairs {
@@ -65,6 +65,9 @@ func Files(ctx context.Context, prediction, reference string, o Options) (*Repor
 	r := j.report(cases)
 	r.Failed = failed
 	if len(extra) > 0 {
+		for i, file := range extra {
+			extra[i] = caseName(file)
+		}
 		r.Notes = append(r.Notes, fmt.Sprintf("%d predictions have no reference and were not scored: %s", len(extra), some(extra)))
 	}
 	switch {
@@ -114,7 +117,7 @@ func readLabels(ctx context.Context, path string) (*imageio.Image, error) {
 	return im, err
 }
 
-// pairUp finds the cases, in the order of their names, and the predictions that have no reference.
+// pairUp finds the cases, in the order of their names, and the files of predictions that have no reference.
 func pairUp(prediction, reference string) (pairs []pair, extra []string, err error) {
 	p, err := folderOf(prediction)
 	if err != nil {
@@ -136,8 +139,8 @@ func pairUp(prediction, reference string) (pairs []pair, extra []string, err err
 	if len(pairs) == 0 {
 		return nil, nil, fault.New(fault.NotFound, "%s holds no image file (%s)", reference, strings.Join(imageio.Endings, ", "))
 	}
-	for name := range p {
-		extra = append(extra, name)
+	for _, file := range p {
+		extra = append(extra, file)
 	}
 	slices.Sort(extra)
 	slices.SortFunc(pairs, func(a, b pair) int { return strings.Compare(a.name, b.name) })

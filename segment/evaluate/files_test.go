@@ -125,7 +125,7 @@ func TestFolders(t *testing.T) {
 	assert.Equal(t, live, cmem.Live())
 	assert.Equal(t, 4, strings.Count(string(page), "data:image/png;base64,"), "all that are not perfect: b, c, and both labels of d")
 	assert.Equal(t, 3, strings.Count(string(page), "<svg"))
-	assert.NotContains(t, string(page), "http", "nothing is fetched")
+	assert.NotContains(t, string(page), "://", "nothing is fetched")
 }
 
 // TestCasesThatFail do not keep the others from being scored.
@@ -193,11 +193,44 @@ func TestFilesRefuses(t *testing.T) {
 	refused(fault.Argument, "of their own", file, file, Options{Rules: FLARE22, Tolerance: 2})
 	refused(fault.Argument, "the tolerance is NaN", file, file, Options{Tolerance: math.NaN()})
 	refused(fault.Argument, "label 0 cannot be scored", file, file, Options{Labels: []Label{{}}})
-	refused(fault.Argument, "would be overwritten", file, file, Options{Outputs: []string{file}})
+	refused(fault.Argument, "labels are given beside", file, file, Options{Labels: []Label{{Value: 1}}, LabelsFile: file})
+	refused(fault.Argument, "of their own", file, file, Options{Rules: FLARE21, LabelsFile: file})
+	refused(fault.NotFound, "none.json", file, file, Options{LabelsFile: filepath.Join(dir, "none.json")})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, err := Files(ctx, ref, ref, Options{})
 	assert.Equal(t, fault.Cancelled, fault.KindOf(err))
+}
+
+// TestOutputsSpareFiles: no output may be a file that is read, or another output, by whatever name.
+func TestOutputsSpareFiles(t *testing.T) {
+	dir := t.TempDir()
+	good := cube(1, [3]int{2, 2, 2}, [3]int{6, 6, 6})
+	ref := write(t, good, dir, "ref", "a.nii.gz")
+	pred := write(t, good, dir, "pred", "a.nii.gz")
+	extra := write(t, good, dir, "pred", "extra.nii.gz")
+	labels, fresh, link := filepath.Join(dir, "dataset.json"), filepath.Join(dir, "fresh"), filepath.Join(dir, "link")
+	require.NoError(t, os.WriteFile(labels, []byte(`{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"}`), 0o666))
+	require.NoError(t, os.Symlink("fresh", link))
+	other := filepath.Join(dir, "other")
+	for _, c := range []struct {
+		outputs []string
+		lost    string
+	}{{[]string{ref}, ref}, {[]string{other, pred}, pred}, {[]string{extra}, extra}, {[]string{labels}, labels}, {[]string{fresh, other, filepath.Join(dir, "ref", "..", "fresh")}, fresh},
+		{[]string{fresh, link}, fresh}} {
+		o := Options{LabelsFile: labels, Outputs: c.outputs}
+		_, err := Files(t.Context(), filepath.Dir(pred), filepath.Dir(ref), o)
+		assert.Equal(t, fault.Argument, fault.KindOf(err), "%v: %v", c.outputs, err)
+		assert.ErrorContains(t, err, c.lost+" would be overwritten by the output "+c.outputs[len(c.outputs)-1])
+	}
+	for _, outputs := range [][]string{{labels}, {fresh, link}} {
+		_, err := Volumes(t.Context(), good, good, Options{LabelsFile: labels, Outputs: outputs})
+		assert.Equal(t, fault.Argument, fault.KindOf(err), "%v: %v", outputs, err)
+	}
+	r, err := Files(t.Context(), filepath.Dir(pred), filepath.Dir(ref), Options{LabelsFile: labels, Outputs: []string{fresh, other}})
+	require.NoError(t, err)
+	assert.Equal(t, "liver", r.Labels[0].Name)
+	assert.Contains(t, r.Notes[0], "scored: extra")
 }
 
 func TestVolumesRefuses(t *testing.T) {

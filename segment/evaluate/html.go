@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 //go:embed report.html
@@ -105,13 +106,15 @@ func (r *Report) worst(ctx context.Context) ([]worst, error) {
 
 // Geometry of a box plot, in pixels.
 const (
-	plotLeft, plotWidth, plotRight = 170, 460, 30
-	plotTop, plotRow               = 26, 24
+	plotWidth, plotRight = 460, 50
+	plotTop, plotRow     = 26, 24
+	plotLetter           = 7 // for names, on the left
 )
 
 // boxes draws for each label the spread of a score over the cases: the box from quartile to quartile
 // with the median in it, whiskers to the last case within 1.5 times the box's width beyond it
-// (Tukey, 1977), dots for cases beyond. The axis goes from 0 to most, or if that is 0 to the largest.
+// (Tukey, 1977), dots for cases beyond. The axis goes from 0 to most, or if that is 0 to the end of the
+// last whisker: dots beyond it stand at its end, with the number.
 func (r *Report) boxes(title string, most float64, of func(*Score) Number) template.HTML {
 	values := make([][]float64, len(r.Labels))
 	for i, l := range r.Labels {
@@ -127,16 +130,21 @@ func (r *Report) boxes(title string, most float64, of func(*Score) Number) templ
 	if most == 0 {
 		for _, v := range values {
 			if len(v) > 0 {
-				most = max(most, v[len(v)-1])
+				_, last := whiskers(v)
+				most = max(most, last)
 			}
 		}
 		most = max(niceAbove(most), 1)
 	}
+	left := 0
+	for _, l := range r.Labels {
+		left = max(left, 20+plotLetter*min(utf8.RuneCountInString(l.title()), 60))
+	}
 	var b strings.Builder
 	height := plotTop + plotRow*len(values) + 24
-	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" width="%[1]d" height="%[2]d" role="img" aria-label="%[3]s by label">`, plotLeft+plotWidth+plotRight, height, title)
-	fmt.Fprintf(&b, `<text x="%d" y="16" class="title">%s</text>`, plotLeft, title)
-	x := func(v float64) float64 { return plotLeft + plotWidth*v/most }
+	fmt.Fprintf(&b, `<svg viewBox="0 0 %d %d" width="%[1]d" height="%[2]d" role="img" aria-label="%[3]s by label">`, left+plotWidth+plotRight, height, title)
+	fmt.Fprintf(&b, `<text x="%d" y="16" class="title">%s</text>`, left, title)
+	x := func(v float64) float64 { return float64(left) + plotWidth*v/most }
 	for i := range 6 {
 		v := most * float64(i) / 5
 		fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1[1]f" y1="%d" y2="%d" class="grid"/><text x="%.1[1]f" y="%[4]d" class="tick">%.4[5]g</text>`, x(v), plotTop, height-20, height-4, v)
@@ -144,18 +152,19 @@ func (r *Report) boxes(title string, most float64, of func(*Score) Number) templ
 	for i, v := range values {
 		y := float64(plotTop + plotRow*i + plotRow/2)
 		l := r.Labels[i].Label
-		fmt.Fprintf(&b, `<text x="%d" y="%.1f" class="name">%s</text>`, plotLeft-8, y+4, template.HTMLEscapeString(l.title()))
+		fmt.Fprintf(&b, `<text x="%d" y="%.1f" class="name">%s</text>`, left-8, y+4, template.HTMLEscapeString(l.title()))
 		if len(v) == 0 {
 			continue
 		}
 		low, middle, high := quantile(v, 0.25), quantile(v, 0.5), quantile(v, 0.75)
-		least, last := low, high
+		least, last := whiskers(v)
 		for _, one := range v {
-			if one < low-1.5*(high-low) || one > high+1.5*(high-low) {
-				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="2.5" class="dot"/>`, x(one), y)
-				continue
+			if one < least || one > last {
+				fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="2.5" class="dot"/>`, x(min(one, most)), y)
 			}
-			least, last = min(least, one), max(last, one)
+		}
+		if beyond := v[len(v)-1]; beyond > most {
+			fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" class="beyond">%.3g</text>`, x(most)+6, y+4, beyond)
 		}
 		fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1[3]f" class="whisker"/>`, x(least), x(last), y)
 		fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.1f" height="14" class="box"/>`, x(low), y-7, max(x(high)-x(low), 1))
@@ -163,6 +172,19 @@ func (r *Report) boxes(title string, most float64, of func(*Score) Number) templ
 	}
 	b.WriteString("</svg>")
 	return template.HTML(b.String())
+}
+
+// whiskers returns where the whiskers of sorted values end.
+func whiskers(v []float64) (least, last float64) {
+	low, high := quantile(v, 0.25), quantile(v, 0.75)
+	reach := 1.5 * (high - low)
+	least, last = low, high
+	for _, one := range v {
+		if one >= low-reach && one <= high+reach {
+			least, last = min(least, one), max(last, one)
+		}
+	}
+	return least, last
 }
 
 // quantile of sorted values, interpolated linearly as numpy does.

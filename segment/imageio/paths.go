@@ -33,24 +33,60 @@ func Writable(path string) error {
 // Same reports whether two paths name one file, through whatever links; also of files
 // that are not there yet.
 func Same(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	if errX == nil && errY == nil {
-		return os.SameFile(x, y)
+	var s FileSet
+	s.Add(a)
+	return s.Find(b) != ""
+}
+
+// FileSet is a set of files, by whatever names and links; also of such that are not there
+// yet. The zero value is empty.
+type FileSet []place
+
+// place is what tells a file from others: the file itself, or where it will be.
+type place struct {
+	path string      // by which it was added
+	info os.FileInfo // of the file, or of the folder that it will be in
+	name string      // in that folder; "" for a file that is there
+}
+
+// Add adds files. Those of which nothing can be said, as their folder is not there, are left out.
+func (s *FileSet) Add(paths ...string) {
+	for _, path := range paths {
+		if p, ok := placeOf(path); ok {
+			*s = append(*s, p)
+		}
 	}
-	if !errors.Is(errX, fs.ErrNotExist) || !errors.Is(errY, fs.ErrNotExist) {
-		return false
+}
+
+// Find returns the path by which the file at path was added; "" if it was not.
+func (s FileSet) Find(path string) string {
+	p, ok := placeOf(path)
+	if !ok {
+		return ""
 	}
-	a, errX = follow(a)
-	b, errY = follow(b)
-	folderA, nameA := filepath.Split(a)
-	folderB, nameB := filepath.Split(b)
-	if errX != nil || errY != nil || nameA != nameB {
-		return false
+	for _, q := range s {
+		if p.name == q.name && os.SameFile(p.info, q.info) {
+			return q.path
+		}
 	}
-	x, errX = os.Stat(folderA + ".")
-	y, errY = os.Stat(folderB + ".")
-	return errX == nil && errY == nil && os.SameFile(x, y)
+	return ""
+}
+
+func placeOf(path string) (place, bool) {
+	info, err := os.Stat(path)
+	if err == nil {
+		return place{path, info, ""}, true
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return place{}, false
+	}
+	target, err := follow(path)
+	if err != nil {
+		return place{}, false
+	}
+	folder, name := filepath.Split(target)
+	info, err = os.Stat(folder + ".")
+	return place{path, info, name}, err == nil && name != ""
 }
 
 // resolve returns the file that writing to path changes, and its permissions if it

@@ -1,48 +1,14 @@
 package report
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"html"
-	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/libflare/libflare/segment/internal/testenv"
 	"github.com/libflare/libflare/segment/volume"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
-
-// browse opens a page from a file in a browser without a screen and without a network (what
-// is not a file goes to a port where nobody listens), and returns the document as it is
-// in the end and what was written to the console.
-func browse(t *testing.T, text string, flags ...string) (document string, console []string) {
-	chromium := testenv.Program(t, "Chromium (Debian: apt install chromium)", "chromium", "chromium-browser", "google-chrome")
-	file := filepath.Join(t.TempDir(), "ärzt lich <&> 报告.html")
-	require.NoError(t, os.WriteFile(file, []byte(text), 0o666))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	args := append([]string{"--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--user-data-dir=" + t.TempDir(),
-		"--proxy-server=127.0.0.1:9", "--window-size=1000,800", "--virtual-time-budget=120000", "--enable-logging=stderr", "--dump-dom"}, flags...)
-	c := exec.CommandContext(ctx, chromium, append(args, (&url.URL{Scheme: "file", Path: file}).String())...)
-	var out, log bytes.Buffer
-	c.Stdout, c.Stderr = &out, &log
-	require.NoError(t, c.Run(), "%s", log.String())
-	for _, line := range strings.Split(log.String(), "\n") {
-		if strings.Contains(line, ":CONSOLE") {
-			console = append(console, line)
-		}
-	}
-	return out.String(), console
-}
 
 // probe works the page's controls once it is drawn, and leaves in <html data-probe> what
 // the canvas, the text beside it and the title are then: [grey pixels, pixels in the colour of no
@@ -101,14 +67,12 @@ func TestInBrowser(t *testing.T) {
 			image, labels := cube(t, g)
 			ct := g.Size[2] > 1
 			text := page(t, image, labels, bar, ct)
-			document, console := browse(t, strings.Replace(text, "</body>", probe+"</body>", 1))
+			document, console := testenv.Browse(t, strings.Replace(text, "</body>", probe+"</body>", 1))
 			assert.Empty(t, console)
 			tag := regexp.MustCompile(`<html[^>]*>`).FindString(document)
 			assert.Contains(t, tag, `data-viewer="drawn"`)
-			match := regexp.MustCompile(`data-probe="([^"]*)"`).FindStringSubmatch(tag)
-			require.Len(t, match, 2, "%s", tag)
 			var f found
-			require.NoError(t, json.Unmarshal([]byte(html.UnescapeString(match[1])), &f))
+			testenv.Probed(t, document, &f)
 			assert.Empty(t, f.Errors)
 			assert.Contains(t, f.Title, "<img src=x", "the name as it is, which was not run")
 			grey := func(state string) float64 { return f.States[state][0].(float64) }
@@ -144,7 +108,7 @@ const wait = setInterval(() => {
 </script>
 `
 	text := strings.Replace(page(t, image, labels, bar, true), "</body>", script+"</body>", 1)
-	document, _ := browse(t, text, "--disable-gpu", "--disable-3d-apis")
+	document, _ := testenv.Browse(t, text, "--disable-gpu", "--disable-3d-apis")
 	tag := regexp.MustCompile(`<html[^>]*>`).FindString(document)
 	// 60 x 0.7, 50 x 0.8 and 20 x 2.5 mm: 42/40, 42/50, 40/50.
 	assert.Contains(t, tag, `data-probe="1.05,0.84,0.80 0 The view needs a newer browser, or WebGL 2`)

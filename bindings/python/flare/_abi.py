@@ -136,6 +136,8 @@ class PseudoLabelOptions(_Sized):
         ("runtime", c_char_p),
         ("progress", ProgressFn),
         ("progress_user", c_void_p),
+        ("weights", c_int32),
+        ("reserved", c_int32),
     ]
 
 

@@ -21,6 +21,9 @@ def evaluate(
     rules: str = "plain",
     labels: _abi.Path | None = None,
     tolerance_mm: float = 0.0,
+    resample: bool = False,
+    csv: _abi.Path | None = None,
+    html: _abi.Path | None = None,
     threads: int = 0,
 ) -> dict[str, Any]:
     """Scores a label map against its reference on the same grid: arrays of shape (z, y, x), or
@@ -34,6 +37,10 @@ def evaluate(
                    are found
     tolerance_mm   distance within which surfaces agree for NSD; 0: 1 mm. labels and tolerance_mm
                    are for "plain"
+    resample       bring a prediction on another grid to the reference's (nearest voxel): both
+                   must be images then, which tell where they lie
+    csv            file to write: a line for each label
+    html           file to write: a page with box plots
     threads        bound on the threads; 0: one per core
 
     Returns what `flare evaluate --json` writes (flare.h describes it): of the one case dsc, nsd,
@@ -47,15 +54,22 @@ def evaluate(
     """
     library = _abi.library()
     image = _images.opened("reference", reference, spacing)
-    given = _images.labels_on("prediction", prediction, image)
-    maps = [_map("prediction", given), _map("reference", image.voxels)]
-    if maps[0].shape != maps[1].shape:
+    if resample:
+        _images.refuse_array("reference", reference)
+        _images.refuse_array("prediction", prediction)
+        other = _images.opened("prediction", prediction, None)
+    else:  # on one grid, and then it does not matter where
+        voxels = _images.labels_on("prediction", prediction, image)
+        image = image._replace(origin=(0.0, 0.0, 0.0), direction=_arrays.IDENTITY)
+        other = image._replace(voxels=voxels)
+    ours, theirs = _map("reference", image.voxels), _map("prediction", other.voxels)
+    if ours.shape != theirs.shape and not resample:
         raise ArgumentError(
-            f"prediction has shape {maps[0].shape}, reference {maps[1].shape}; "
-            "expected the same grid"
+            f"prediction has shape {theirs.shape}, reference {ours.shape}; expected the same grid"
         )
-    p, r = (_arrays.volume(m, image.spacing, (0.0, 0.0, 0.0), _arrays.IDENTITY) for m in maps)
-    options = _options(rules, labels, tolerance_mm, threads)
+    p = _arrays.volume(theirs, other.spacing, other.origin, other.direction)
+    r = _arrays.volume(ours, image.spacing, image.origin, image.direction)
+    options = _options(rules, labels, tolerance_mm, resample, csv, html, threads)
     return _call.report(
         lambda out: int(
             library.flare_evaluate(out, ctypes.byref(p), ctypes.byref(r), ctypes.byref(options))
@@ -94,9 +108,7 @@ def evaluate_file(
     library = _abi.library()
     source, target = _abi.c_path("prediction", prediction), _abi.c_path("reference", reference)
     callback, stop = _call.stoppable(progress)
-    options = _options(rules, labels, tolerance_mm, threads)
-    options.resample = bool(resample)
-    options.csv_path, options.html_path = _abi.c_path("csv", csv), _abi.c_path("html", html)
+    options = _options(rules, labels, tolerance_mm, resample, csv, html, threads)
     options.progress = callback.pointer
     return _call.report(
         lambda out: int(library.flare_evaluate_file(out, source, target, ctypes.byref(options))),
@@ -113,11 +125,20 @@ def _map(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
 
 
 def _options(
-    rules: str, labels: _abi.Path | None, tolerance: float, threads: int
+    rules: str,
+    labels: _abi.Path | None,
+    tolerance: float,
+    resample: bool,
+    csv: _abi.Path | None,
+    html: _abi.Path | None,
+    threads: int,
 ) -> _abi.EvaluateOptions:
     return _abi.EvaluateOptions(
         rules=_abi.c_text("rules", rules),
         labels_path=_abi.c_path("labels", labels),
         tolerance_mm=tolerance,
+        resample=bool(resample),
+        csv_path=_abi.c_path("csv", csv),
+        html_path=_abi.c_path("html", html),
         threads=_abi.c_threads(threads),
     )

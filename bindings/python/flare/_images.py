@@ -77,6 +77,14 @@ def opened(name: str, given: Any, spacing: Any, origin: Any = None, direction: A
     )
 
 
+def refuse_array(name: str, given: Any) -> None:
+    """Refuses what does not tell itself where it lies."""
+    if _reader(given) is None:
+        raise ArgumentError(
+            f"{name} is {_kind(given)}, which does not tell where it lies; expected an image"
+        )
+
+
 def labels_on(name: str, given: Any, image: Image) -> Any:
     """The array of labels that belong to an image. Where both know their geometry it must be the
     same; shape and values are the caller's to check."""

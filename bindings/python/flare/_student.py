@@ -20,11 +20,13 @@ def pseudo_label(
     previous: _abi.Path | None = None,
     ignore_below: float = 0.0,
     soft_below: float = 0.0,
+    weights: bool = False,
     shard: tuple[int, int] | None = None,
     device: str = "auto",
     mode: str = "exact",
     threads: int = 0,
     cache: _abi.Path | None = None,
+    runtime: _abi.Path | None = None,
     progress: _call.ProgressCallback | bool | None = None,
 ) -> dict[str, Any]:
     """Labels every image of a folder with a teacher, which is opened once, and scores how far it
@@ -37,8 +39,10 @@ def pseudo_label(
     previous       folder of an earlier round's labels to compare with
     ignore_below   voxels on which a smaller share of the folds agrees get the ignore label
     soft_below     keep the probabilities (CASE.npz) of voxels whose largest is smaller
+    weights        write weights/CASE.nii.gz too: how much each voxel counts in training, 255 times
+                   the share of the folds, and of the earlier round as one more, that agree
     shard          (i, n): do part i, from 1 on, of n
-    device, mode, threads, cache   as in Model
+    device, mode, threads, cache, runtime   as in Model
     progress       called as progress(fraction, "label"); as in Model.segment
 
     Returns {"scores": [what CASE.json holds, ...], "skipped": [...]}. Where cases cannot be read
@@ -46,7 +50,18 @@ def pseudo_label(
     attribute report.
     """
     options = _options(
-        models, mirror, previous, ignore_below, soft_below, shard, device, mode, threads, cache
+        models,
+        mirror,
+        previous,
+        ignore_below,
+        soft_below,
+        weights,
+        shard,
+        device,
+        mode,
+        threads,
+        cache,
+        runtime,
     )
     library = _abi.library()
     source, target = _abi.c_path("images", images), _abi.c_path("out", out)
@@ -74,11 +89,13 @@ def _options(
     previous: _abi.Path | None = None,
     ignore_below: float = 0.0,
     soft_below: float = 0.0,
+    weights: bool = False,
     shard: tuple[int, int] | None = None,
     device: str = "auto",
     mode: str = "exact",
     threads: int = 0,
     cache: _abi.Path | None = None,
+    runtime: _abi.Path | None = None,
 ) -> _abi.PseudoLabelOptions:
     names = [_abi.c_path("models", m) for m in paths(models)]
     options = _abi.PseudoLabelOptions(
@@ -88,10 +105,12 @@ def _options(
         ignore_below=ignore_below,
         soft_below=soft_below,
         no_mirror=not mirror,
+        weights=bool(weights),
         threads=_abi.c_threads(threads),
         device=_abi.c_text("device", device),
         mode=_abi.c_text("mode", mode),
         cache_dir=_abi.c_path("cache", cache),
+        runtime=_abi.c_path("runtime", runtime),
     )
     if shard is not None:
         options.shard, options.shards = shard
@@ -151,11 +170,15 @@ class Labeller(Handle):
 
 
 def student(
-    config: _abi.Path, *, progress: _call.ProgressCallback | bool | None = None
+    config: _abi.Path,
+    *,
+    runtime: _abi.Path | None = None,
+    progress: _call.ProgressCallback | bool | None = None,
 ) -> dict[str, Any]:
     """Makes a noisy student as a file says, or goes on: `flare student`, whose --help describes
     the file.
 
+    runtime        as in Model
     progress       called as progress(fraction, stage); as in Model.segment
 
     Returns RESULTS.json. Where unlabelled cases cannot be read the student is made without them:
@@ -163,7 +186,10 @@ def student(
     """
     library = _abi.library()
     callback, stop = _call.stoppable(progress)
-    path, options = _abi.c_path("config", config), _abi.StudentOptions(progress=callback.pointer)
+    path = _abi.c_path("config", config)
+    options = _abi.StudentOptions(
+        runtime=_abi.c_path("runtime", runtime), progress=callback.pointer
+    )
     return _call.report(
         lambda answer: int(library.flare_student(answer, path, ctypes.byref(options))),
         stop,

@@ -75,7 +75,7 @@ def pseudo_label(
     A case with which workers die again and again is among the skipped ones.
     """
     arguments = [_absolute(m) for m in paths(models)], _absolute(images), _absolute(out)
-    for name in "previous", "cache":
+    for name in "previous", "cache", "runtime":
         if options.get(name) is not None:
             options[name] = _absolute(options[name])
     if "shard" in options:

@@ -279,8 +279,9 @@ flare_status flare_evaluate(char **out, const flare_volume *p, const flare_volum
 {
     char text[500];
     snprintf(text, sizeof text, "{\"dsc\": 1, \"sizes\": [%d, %d], \"dtypes\": [%d, %d], \"rules\": \"%s\", "
-             "\"tolerance\": %g, \"threads\": %d}", (int)p->size[0], (int)r->size[2], (int)p->dtype, (int)r->dtype,
-             o->rules, o->tolerance_mm, (int)o->threads);
+             "\"tolerance\": %g, \"threads\": %d, \"resample\": %d, \"csv\": \"%s\", \"html\": \"%s\"}", (int)p->size[0],
+             (int)r->size[2], (int)p->dtype, (int)r->dtype, o->rules, o->tolerance_mm, (int)o->threads, (int)o->resample,
+             o->csv_path ? o->csv_path : "", o->html_path ? o->html_path : "");
     *out = strdup(text);
     return FLARE_OK;
 }
@@ -312,9 +313,10 @@ flare_status flare_pseudo_label(char **out, const char *images, const char *fold
     if (o->progress && o->progress(0.5, "label", o->progress_user))
         return fail(FLARE_ERR_CANCELLED, "cancelled");
     snprintf(text, sizeof text, "{\"folders\": [\"%s\", \"%s\"], \"models\": [\"%s\", \"%s\"], \"previous\": \"%s\", \"below\": [%g, %g], "
-             "\"mirror\": %d, \"shard\": [%d, %d], \"threads\": %d, \"open\": [\"%s\", \"%s\", \"%s\"]}", images, folder, o->models[0],
+             "\"mirror\": %d, \"weights\": %d, \"shard\": [%d, %d], \"threads\": %d, \"open\": [\"%s\", \"%s\", \"%s\", \"%s\"]}", images, folder, o->models[0],
              o->models[o->models_count - 1], o->previous_path ? o->previous_path : "", o->ignore_below, o->soft_below, !o->no_mirror,
-             (int)o->shard, (int)o->shards, (int)o->threads, o->device, o->mode, o->cache_dir ? o->cache_dir : "");
+             (int)o->weights, (int)o->shard, (int)o->shards, (int)o->threads, o->device, o->mode, o->cache_dir ? o->cache_dir : "",
+             o->runtime ? o->runtime : "");
     *out = strdup(text);
     return strcmp(images, "broken") == 0 ? fail(FLARE_ERR_FORMAT, "1 of 2 cases") : FLARE_OK;
 }
@@ -352,7 +354,7 @@ flare_status flare_student(char **out, const char *config, const flare_student_o
     *out = NULL;
     if (o->progress && o->progress(0.25, "teacher_fold_0", o->progress_user))
         return fail(FLARE_ERR_CANCELLED, "cancelled");
-    snprintf(text, sizeof text, "{\"config\": \"%s\"}", config);
+    snprintf(text, sizeof text, "{\"config\": \"%s\", \"runtime\": \"%s\"}", config, o->runtime ? o->runtime : "");
     *out = strdup(text);
     return FLARE_OK;
 }

@@ -23,10 +23,11 @@ def maps() -> tuple[Any, Any]:
 
 def test_arguments_reach_c(fake: object) -> None:
     p, r = maps()
-    got = flare.evaluate(p, r, SPACING, rules="flare22", tolerance_mm=2.5, threads=3)
+    given = {"rules": "flare22", "tolerance_mm": 2.5, "threads": 3}
+    got = flare.evaluate(p, r, SPACING, **given, csv="c", html=Path("h"))
     assert got == {
         "dsc": 1, "sizes": [12, 9], "dtypes": [1, 2], "rules": "flare22", "tolerance": 2.5,
-        "threads": 3,
+        "threads": 3, "resample": 0, "csv": "c", "html": "h",
     }  # fmt: skip
     told: list[tuple[float, str]] = []
     got = flare.evaluate_file(
@@ -56,6 +57,8 @@ def test_wrong_arguments(fake: object) -> None:
         flare.evaluate(p[1:], r, SPACING)
     with pytest.raises(flare.ArgumentError, match=r"expected \(z, y, x\)"):
         flare.evaluate(p[None], r[None], SPACING)
+    with pytest.raises(flare.ArgumentError, match="reference is a numpy ndarray.*where it lies"):
+        flare.evaluate(p, r, SPACING, resample=True)
     with pytest.raises(flare.ArgumentError, match="threads"):
         flare.evaluate(p, r, SPACING, threads=2**40)
 
@@ -95,6 +98,13 @@ def test_files(real: str, tmp_path: Path) -> None:
     assert report["cases"][0]["labels"] == flare.evaluate(p, r, SPACING)["cases"][0]["labels"]
     assert "<svg" in html.read_text() and len(csv.read_text().splitlines()) == 1 + 2 * 3
 
+    dataset = tmp_path / "dataset.json"
+    dataset.write_text('{"channel_names": {"0": "CT"}, "labels": {"background": 0, "x": 1}, "file_ending": ".nii"}')
+    for paths in {"csv": csv, "html": csv}, {"csv": dataset}, {"html": tmp_path / "r" / "a.nii.gz"}:
+        with pytest.raises(flare.ArgumentError, match="would be overwritten by the output"):
+            flare.evaluate_file(tmp_path / "p", tmp_path / "r", labels=dataset, **paths)
+    assert "channel_names" in dataset.read_text()
+
     write_nifti(tmp_path / "p" / "b.nii.gz", p[1:], SPACING, (0, 0, 0), np.eye(3))
     with pytest.raises(flare.ArgumentError, match="differ in size") as caught:
         flare.evaluate_file(tmp_path / "p", tmp_path / "r")
@@ -104,6 +114,34 @@ def test_files(real: str, tmp_path: Path) -> None:
     assert len(flare.evaluate_file(tmp_path / "p", tmp_path / "r", resample=True)["cases"]) == 2
     with pytest.raises(flare.NotFoundError, match="no such file"):
         flare.evaluate_file(tmp_path / "none", tmp_path / "r")
+
+    (tmp_path / "p" / "a.nii.gz").unlink()
+    (tmp_path / "r" / "a.nii.gz").unlink()
+    with pytest.raises(flare.ArgumentError, match="differ in size") as caught:
+        flare.evaluate_file(tmp_path / "p", tmp_path / "r")
+    assert caught.value.report is not None
+    assert caught.value.report["cases"] == [] and list(caught.value.report["failed"]) == ["b"]
+
+
+def test_resampling_in_memory(real: str, tmp_path: Path) -> None:
+    """The same as of files: a prediction that lies elsewhere, turned, with larger voxels."""
+    p, r = maps()
+    turned = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]], float)
+    paths = [tmp_path / "p.nii.gz", tmp_path / "r.nii.gz"]
+    write_nifti(paths[0], p, (1.0, 0.7, 2.5), (-1.0, 9.0, 0.5), turned)
+    write_nifti(paths[1], r, SPACING, (0, 0, 0), np.eye(3))
+    expected = flare.evaluate_file(*paths, resample=True)
+    prediction, reference = map(flare.read, paths)
+    csv, html = tmp_path / "scores.csv", tmp_path / "page.html"
+    report = flare.evaluate(prediction, reference, resample=True, csv=csv, html=html)
+    assert report["labels"] == expected["labels"] and 0 < report["dsc"] < 1
+    assert len(csv.read_text().splitlines()) == 1 + 3 and "<svg" in html.read_text()
+    with pytest.raises(flare.ArgumentError, match="elsewhere"):
+        flare.evaluate(prediction, reference)
+    with pytest.raises(flare.ArgumentError, match="prediction is a numpy ndarray"):
+        flare.evaluate(p, reference, resample=True)
+    with pytest.raises(flare.ArgumentError, match="would be overwritten"):
+        flare.evaluate(prediction, reference, resample=True, csv=csv, html=csv)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])

@@ -50,11 +50,12 @@ def make_images(folder: Path, number: int) -> Path:
 def contents(folder: Path) -> dict[str, Any]:
     """The files, without what tells when they were made."""
     files: dict[str, Any] = {}
-    for path in folder.glob("[!.]*"):
-        files[path.name] = path.read_bytes()
+    for path in filter(Path.is_file, folder.rglob("[!.]*")):
+        name = str(path.relative_to(folder))
+        files[name] = path.read_bytes()
         if path.suffix == ".json":
-            files[path.name] = json.loads(files[path.name])
-            assert files[path.name].pop("seconds") > 0
+            files[name] = json.loads(files[name])
+            assert files[name].pop("seconds") > 0
     return files
 
 
@@ -95,8 +96,9 @@ def test_a_killed_worker(cluster: None, teacher: list[Path], tmp_path: Path) -> 
     killer = Killer(lambda: any(out.glob("case_*.json")))  # in the middle of the next case
     told: list[tuple[float, str]] = []
     report = on_ray.pseudo_label(
-        teacher, images, out, device="ort", threads=1, progress=lambda *a: told.append(a)
-    )
+        teacher, images, out, device="ort", threads=1, weights=True,
+        progress=lambda *a: told.append(a),
+    )  # fmt: skip
     killer.join()
     assert killer.killed
     names = [f"case_{i}" for i in range(5)]
@@ -105,8 +107,8 @@ def test_a_killed_worker(cluster: None, teacher: list[Path], tmp_path: Path) -> 
     assert [fraction for fraction, _ in told] == [0.2, 0.4, 0.6, 0.8, 1.0]
     assert not busy_workers()
 
-    expected = flare.pseudo_label(teacher, images, alone, device="ort", threads=1)
-    assert contents(out) == contents(alone) and len(contents(out)) == 11
+    expected = flare.pseudo_label(teacher, images, alone, device="ort", threads=1, weights=True)
+    assert contents(out) == contents(alone) and len(contents(out)) == 16
     for s in report["scores"] + expected["scores"]:
         del s["seconds"]
     assert report == expected
@@ -116,7 +118,7 @@ def test_a_killed_worker(cluster: None, teacher: list[Path], tmp_path: Path) -> 
     (images / "case_4_0000.nii.gz").write_bytes(b"no image")
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("case_[0-2]*")}
     with pytest.raises(flare.FormatError, match="1 of 5 cases.*case_4") as caught:
-        on_ray.pseudo_label(teacher, images, out, device="ort", threads=1)
+        on_ray.pseudo_label(teacher, images, out, device="ort", threads=1, weights=True)
     again = caught.value.report
     assert again is not None and [s["case"] for s in again["scores"]] == names[:4]
     assert [s["case"] for s in again["skipped"]] == ["case_4"]

@@ -14,18 +14,21 @@ def test_arguments_reach_c(fake: object) -> None:
     told: list[tuple[float, str]] = []
     got = flare.pseudo_label(
         ["a.onnx", Path("b")], "i", Path("o"), mirror=False, previous="p", ignore_below=0.8,
-        soft_below=0.9, shard=(2, 3), device="cpu", mode="fast", threads=4, cache="c",
+        soft_below=0.9, weights=True, shard=(2, 3), device="cpu", mode="fast", threads=4, cache="c",
+        runtime="r",
         progress=lambda *call: told.append(call),
     )  # fmt: skip
     assert got == {
         "folders": ["i", "o"], "models": ["a.onnx", "b"], "previous": "p", "below": [0.8, 0.9],
-        "mirror": 0, "shard": [2, 3], "threads": 4, "open": ["cpu", "fast", "c"],
+        "mirror": 0, "weights": 1, "shard": [2, 3], "threads": 4, "open": ["cpu", "fast", "c", "r"],
     }  # fmt: skip
     assert told == [(0.5, "label")]
     got = flare.pseudo_label(Path("a.onnx"), "i", "o")
     assert (got["models"], got["mirror"], got["shard"]) == (["a.onnx"] * 2, 1, [0, 0])
+    assert got["weights"] == 0
     told.clear()
-    assert flare.student("c.json", progress=lambda *call: told.append(call)) == {"config": "c.json"}
+    got = flare.student("c.json", runtime="r", progress=lambda *call: told.append(call))
+    assert got == {"config": "c.json", "runtime": "r"}
     assert told == [(0.25, "teacher_fold_0")]
 
 

@@ -130,7 +130,7 @@ func (r *runner) testIdentity() (string, error) {
 	for _, k := range r.test {
 		ids = append(ids, []string{k.name, k.image, k.label})
 	}
-	return identity(ids)
+	return r.identity("test", ids)
 }
 
 // foreground returns the labels or regions that are compared.

@@ -1,6 +1,7 @@
 package student
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -105,11 +106,12 @@ func TestDatasetJSON(t *testing.T) {
 		d, err := nnunet.ParseDataset([]byte(text), "dataset.json")
 		require.NoError(t, err)
 		for _, ignore := range []bool{false, true} {
-			made, err := datasetJSON(d, ignore, 42)
+			cases := []nnunet.RawCase{{Name: "a", Images: []string{"/x/a.mha", `/x/"b`}, Label: "/y/a.nii", Weight: "/z/a.nii"}, {Name: "b", Images: []string{"c"}, Label: "d"}}
+			made, err := datasetJSON(d, ignore, cases, false)
 			require.NoError(t, err)
 			got, err := nnunet.ParseDataset(made, "made")
 			require.NoError(t, err, "%s", made)
-			assert.Equal(t, []any{d.Channels, d.Labels, d.RegionsClassOrder, d.FileEnding, d.Name, 42},
+			assert.Equal(t, []any{d.Channels, d.Labels, d.RegionsClassOrder, d.FileEnding, d.Name, 2},
 				[]any{got.Channels, got.Labels, got.RegionsClassOrder, got.FileEnding, got.Name, got.NumTraining}, want)
 			ignored := d.IgnoreLabel
 			if ignore {
@@ -119,6 +121,20 @@ func TestDatasetJSON(t *testing.T) {
 			a, _ := d.Reader()
 			b, _ := got.Reader()
 			assert.Equal(t, a, b)
+			listed, err := datasetJSON(d, ignore, cases, true)
+			require.NoError(t, err)
+			var list struct {
+				Dataset map[string]struct {
+					Images        []string
+					Label, Weight string
+				}
+			}
+			require.NoError(t, json.Unmarshal(listed, &list))
+			require.Len(t, list.Dataset, 2)
+			for _, c := range cases {
+				k := list.Dataset[c.Name]
+				assert.Equal(t, []any{c.Images, c.Label, c.Weight}, []any{k.Images, k.Label, k.Weight})
+			}
 		}
 	}
 }
@@ -175,5 +191,5 @@ func TestRunBadInput(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 3, d.IgnoreLabel)
 	assert.Equal(t, 9, d.NumTraining)
-	assert.Contains(t, string(read(t, filepath.Join(c.Run, "round_1", "dataset", "labelsTr", "case_10.nii.gz"))), "\x03", "ignored voxels")
+	assert.Contains(t, string(read(t, filepath.Join(c.Run, "round_1", "labels", "case_10.nii.gz"))), "\x03", "ignored voxels")
 }

@@ -29,11 +29,12 @@ type RunOptions struct {
 //
 //	config.json                     what was asked for, with defaults
 //	stages/NAME.json                key, state and seconds of each stage (stage.go)
+//	files.json                      what went in, by content (files.go)
 //	fingerprint/, caches/           of the manual labels
 //	teacher/fold_K/                 trainings, with their curves; teacher/teacher.onnx
 //	round_N/labels/                 pseudo-labels and their scores
 //	round_N/selection.json          what was decided on each
-//	round_N/dataset/                manual and kept pseudo-labels as a raw dataset of nnU-Net
+//	round_N/dataset/dataset.json    manual and kept pseudo-labels as a raw dataset of nnU-Net, files listed where they lie
 //	round_N/student/, fine_tuned/   trainings
 //	supervised/                     training
 //	comparison/MODEL/               labels of the test cases
@@ -53,7 +54,7 @@ func Run(ctx context.Context, c Config, o RunOptions) (*Results, error) {
 		test := *c.Test
 		test.Tolerance, c.Test = evaluate.DefaultTolerance, &test
 	}
-	r := &runner{Config: c, RunOptions: o, ctx: ctx, results: Results{Skipped: []Skipped{}}}
+	r := &runner{Config: c, RunOptions: o, ctx: ctx, images: map[string][]string{}, results: Results{Skipped: []Skipped{}}}
 	if err := r.claim(); err != nil {
 		return nil, err
 	}
@@ -83,9 +84,10 @@ type runner struct {
 	}
 
 	raw        *nnunet.RawDataset
-	labelled   string   // digest of the manual labels and their images
-	unlabelled []string // files
-	unseen     string   // digest of those
+	labelled   string              // digest of the manual labels and their images
+	unlabelled []string            // files
+	images     map[string][]string // those of each unlabelled case, absolute
+	unseen     string              // digest of those
 	test       []testCase
 	results    Results
 }
@@ -133,7 +135,7 @@ func (r *runner) open() (err error) {
 		where[k.Name] = "labelled"
 		files = append(files, append(append([]string{k.Name}, k.Images...), k.Label))
 	}
-	if r.labelled, err = identity(files); err != nil {
+	if r.labelled, err = r.identity("labelled", files); err != nil {
 		return err
 	}
 	r.labelled = digest(r.labelled, string(r.raw.Dataset.Raw))
@@ -157,11 +159,14 @@ func (r *runner) open() (err error) {
 		}
 		where[name] = set
 		if set == "unlabelled" {
-			channels, err := imageio.CaseFiles(path)
+			channels, err := imageFiles(path)
 			if err != nil {
 				return err
 			}
-			files = append(files, append([]string{name}, channels...))
+			for _, c := range channels {
+				r.images[name] = append(r.images[name], c.Path)
+			}
+			files = append(files, append([]string{name}, r.images[name]...))
 			continue
 		}
 		label, err := labelsOf(r.Test.Labels, name)
@@ -171,30 +176,8 @@ func (r *runner) open() (err error) {
 		r.test = append(r.test, testCase{name, path, label})
 	}
 	r.results.unlabelled = len(r.unlabelled)
-	r.unseen, err = identity(files)
+	r.unseen, err = r.identity("unlabelled", files)
 	return err
-}
-
-// identity digests names and files (the first of each list is a name) by size and time of
-// change.
-func identity(files [][]string) (string, error) {
-	type one struct {
-		Name           string
-		Size, Modified int64
-	}
-	var all [][]one
-	for _, list := range files {
-		row := []one{{Name: list[0]}}
-		for _, file := range list[1:] {
-			info, err := os.Stat(file)
-			if err != nil {
-				return "", fault.File(file, err)
-			}
-			row = append(row, one{filepath.Base(file), info.Size(), info.ModTime().UnixNano()})
-		}
-		all = append(all, row)
-	}
-	return digest(all), nil
 }
 
 // run does all stages.
@@ -262,8 +245,8 @@ func (r *runner) names() (names []string) {
 func (r *runner) teach(p *plan) (bundle string, err error) {
 	var models, keys []string
 	if models = r.Teacher.Models; len(models) > 0 {
-		for _, path := range models {
-			key, err := modelDigest(path)
+		for i, path := range models {
+			key, err := r.modelDigest(i, path)
 			if err != nil {
 				return "", err
 			}
@@ -292,9 +275,8 @@ func (r *runner) teach(p *plan) (bundle string, err error) {
 	return bundle, err
 }
 
-// modelDigest recognises a model: a bundle by its content, a folder by its files' sizes and
-// times.
-func modelDigest(path string) (string, error) {
+// modelDigest recognises a model: a bundle by its content, a folder by its files.
+func (r *runner) modelDigest(number int, path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", fault.File(path, err)
@@ -313,7 +295,7 @@ func modelDigest(path string) (string, error) {
 	if err != nil {
 		return "", fault.File(path, err)
 	}
-	return identity(files)
+	return r.identity(fmt.Sprintf("models/%d", number), files)
 }
 
 func roundFolder(round int) string { return "round_" + strconv.Itoa(round) }

@@ -66,9 +66,6 @@ func Run(ctx context.Context, c Config, o RunOptions) (*Results, error) {
 	if err := r.open(); err != nil {
 		return nil, err
 	}
-	if err := r.write(r.path("config.json"), marshal(r.Config)); err != nil {
-		return nil, err
-	}
 	return r.run()
 }
 
@@ -139,6 +136,16 @@ func (r *runner) open() (err error) {
 		return err
 	}
 	r.labelled = digest(r.labelled, string(r.raw.Dataset.Raw))
+	if len(r.Teacher.Models) == 0 {
+		for i, fold := range r.Teacher.Folds {
+			if _, err := dataset.SplitOf(fold, r.names(), nil); err != nil {
+				return fault.New(fault.KindOf(err), "teacher.folds: %w", err)
+			}
+			if slices.Contains(r.Teacher.Folds[:i], fold) {
+				return fault.New(fault.Argument, "teacher.folds names fold %s twice", fold)
+			}
+		}
+	}
 	if r.unlabelled, err = imageio.Cases(r.Unlabelled); err != nil {
 		return err
 	}
@@ -187,6 +194,12 @@ func (r *runner) run() (*Results, error) {
 	}
 	teacher, student, err := r.plans()
 	if err != nil {
+		return nil, err
+	}
+	if err := r.checkTrainings(teacher, student); err != nil {
+		return nil, err
+	}
+	if err := r.write(r.path("config.json"), marshal(r.Config)); err != nil {
 		return nil, err
 	}
 	bundle, err := r.teach(teacher)

@@ -28,7 +28,7 @@ func (c *studentCommand) Help() string {
 
 Without test nothing is compared, without fine_tuning and supervised these are not trained. "teacher": {"models": ["a.onnx", "b.onnx"]} takes networks that are there. With weights the student learns less from voxels on which the folds, and the earlier round, do not agree. Without planner (or plans, a file) the student has the teacher's plans. "stochastic_depth" is 0.1 for a student with residual blocks (planner ResEncM, ResEncL, or plans) and 0 for others, which have nothing to skip: asked for there, it is refused. All keys of training: those of config.json in the run.
 
-The run's folder holds each stage's state, pseudo-labels with their scores (selection.json tells what was decided on each), trainings with their curves, RESULTS.md, and student.onnx, the result. Interrupted in whatever way, the command goes on where it was; after a change of CONFIG.json it does again what depends on it.`
+The run's folder holds each stage's state, pseudo-labels with their scores (selection.json tells what was decided on each), trainings with their curves (which for all but the teacher's folds are of manual labels that they are trained on), RESULTS.md, and student.onnx, the result. Interrupted in whatever way, the command goes on where it was; after a change of CONFIG.json it does again what depends on it.`
 }
 
 // Run makes the student, or goes on.

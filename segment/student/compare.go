@@ -186,7 +186,7 @@ func (r *runner) table() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# %s: a noisy student\n\n%d cases with manual labels, %d without.\n\n", r.raw.Name, len(r.raw.Cases), len(r.unlabelled))
 	for i, k := range r.results.Rounds {
-		fmt.Fprintf(&b, "Round %d: %d cases labelled by the teacher, %d kept (`%s/selection.json`); the training's curve is `%[4]s/student/progress.png`.\n", i+1,
+		fmt.Fprintf(&b, "Round %d: %d cases labelled by the teacher, %d kept (`%s/selection.json`); the training's curve is `%[4]s/student/progress.png` (its Dice is of manual labels, on which it is trained).\n", i+1,
 			len(k.Labelled), k.Kept, roundFolder(i+1))
 	}
 	for _, s := range r.results.Skipped {

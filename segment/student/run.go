@@ -41,6 +41,9 @@ type RunOptions struct {
 //	RESULTS.md, RESULTS.json        the comparison
 //	student.onnx                    the last round's network: the result
 //
+// Only the teacher's folds keep cases back: the curves and validation/summary.json of student,
+// fine_tuned and supervised are of the manual labels, on which they are trained.
+//
 // However often it is interrupted, calling it again ends with the same student.onnx, bit for
 // bit on the same device with as many threads; nothing finished is done twice; after a change
 // of the config exactly what depends on it is. Errors: Argument, Format (config), Model

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,6 +20,10 @@ func (r *runner) dataset(folder string, cases []nnunet.RawCase) (*nnunet.RawData
 	folder = r.path(folder, "dataset")
 	file := filepath.Join(folder, "dataset.json")
 	ignore := r.PseudoLabels.IgnoreBelow > 0
+	cases, err := absolute(cases)
+	if err != nil {
+		return nil, err
+	}
 	text, err := datasetJSON(r.raw.Dataset, ignore, cases, true)
 	if err != nil {
 		return nil, err
@@ -34,6 +39,30 @@ func (r *runner) dataset(folder string, cases []nnunet.RawCase) (*nnunet.RawData
 		return nil, err
 	}
 	return &nnunet.RawDataset{Name: filepath.Base(folder), Folder: folder, Dataset: d, Cases: cases}, nil
+}
+
+// absolute returns cases with absolute paths.
+func absolute(cases []nnunet.RawCase) ([]nnunet.RawCase, error) {
+	all := slices.Clone(cases)
+	for i := range all {
+		c := &all[i]
+		c.Images = slices.Clone(c.Images)
+		files := []*string{&c.Label, &c.Weight}
+		for k := range c.Images {
+			files = append(files, &c.Images[k])
+		}
+		for _, f := range files {
+			if *f == "" {
+				continue
+			}
+			path, err := filepath.Abs(*f)
+			if err != nil {
+				return nil, fault.File(*f, err)
+			}
+			*f = path
+		}
+	}
+	return all, nil
 }
 
 // datasetJSON returns the text of a dataset.json of d's channels and labels, in their order,

@@ -82,6 +82,16 @@ func TestRunMoved(t *testing.T) {
 	stagesDone(t, c)
 	assert.Equal(t, bundle, bundleOf(t, c))
 	c.Run = moved
+	here, err := os.Getwd()
+	require.NoError(t, err)
+	for _, path := range []*string{&c.Run, &c.Labelled, &c.Unlabelled} { // relative paths are as good
+		*path, err = filepath.Rel(here, *path)
+		require.NoError(t, err)
+	}
+	_, done = stagesDone(t, c)
+	assert.Empty(t, done)
+	_, err = nnunet.OpenRawDataset(filepath.Join(c.Run, "round_1", "dataset"))
+	require.NoError(t, err)
 	image, _ := toyImage(t, 3)
 	path := filepath.Join(c.Unlabelled, "case_12_0000.nii.gz")
 	require.NoError(t, imageio.Write(t.Context(), path, image))

@@ -467,7 +467,8 @@ typedef struct flare_trainer_options {
     double      foreground;    /* share of a batch's samples that hold foreground for certain;
                                 * 0: 0.33                                                  */
     double      dropout;           /* probability that a channel is dropped, less than 1   */
-    double      stochastic_depth;  /* probability that a residual block is skipped, likewise */
+    double      stochastic_depth;  /* probability that a residual block is skipped, likewise;
+                                    * of a network without such, 0 (FLARE_ERR_ARGUMENT)     */
 } flare_trainer_options;
 
 #define FLARE_TRAINER_OPTIONS_INIT { sizeof(flare_trainer_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \

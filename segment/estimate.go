@@ -1,14 +1,12 @@
 package segment
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"os"
 	"slices"
-	"strconv"
 	"time"
 
+	"github.com/libflare/libflare/segment/internal/resident"
 	"github.com/libflare/libflare/segment/preprocess"
 	"github.com/libflare/libflare/segment/resample"
 	"github.com/libflare/libflare/segment/volume"
@@ -178,12 +176,8 @@ func (m *Model) TypicalImage() (g volume.Geometry, origin string) {
 // residentMemory returns the resident size of the process in bytes, or where the
 // system does not tell it (macOS), its peak.
 func residentMemory() int64 {
-	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
-		if fields := bytes.Fields(statm); len(fields) > 1 {
-			if pages, err := strconv.ParseInt(string(fields[1]), 10, 64); err == nil {
-				return pages * int64(os.Getpagesize())
-			}
-		}
+	if n := resident.Now(); n > 0 {
+		return n
 	}
 	return peakMemory()
 }

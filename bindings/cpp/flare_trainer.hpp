@@ -34,7 +34,8 @@ struct TrainerOptions {
     bool soft = false, weighted = false; // batches bring probabilities, weights
     std::uint64_t seed = 0;
     double learning_rate = 0, momentum = 0, weight_decay = 0, clip = 0;
-    double foreground = 0, dropout = 0, stochastic_depth = 0;
+    double foreground = 0, dropout = 0;
+    double stochastic_depth = 0; // only for networks with residual blocks
 };
 
 // Somebody else's batch of preprocessed patches, x fastest. The counts must be the trainer's.

@@ -96,7 +96,7 @@ type trainCommand struct {
 	Optimizer     string   `default:"sgd" enum:"sgd,adamw" help:"sgd (the default) or adamw."`
 	Rate          float64  `default:"0.01" placeholder:"R" help:"Learning rate of the first epoch; 0.01 by default."`
 	Seed          uint64   `default:"0" placeholder:"S" help:"The same seed gives the same training; 0 by default."`
-	Noise         []string `placeholder:"LIST" help:"Noise of a student: strong (augmentation), nomirror, dropout=P, depth=P (stochastic depth)."`
+	Noise         []string `placeholder:"LIST" help:"Noise of a student: strong (augmentation), nomirror, dropout=P, depth=P (stochastic depth; only for residual networks)."`
 	Device        string   `default:"auto" placeholder:"NAME" help:"As in flare devices; auto by default."`
 	Mode          string   `default:"exact" enum:"exact,fast" help:"exact (float32), or fast (bfloat16 where the processor computes with it)."`
 	Threads       int      `placeholder:"N" help:"Threads of the network; by default one for each core."`
@@ -161,7 +161,7 @@ func (c *trainCommand) settings() (train.Settings, error) {
 			return s, segment.Errorf(segment.ErrArgument, "--noise %s: expected strong, nomirror, dropout=P or depth=P", n)
 		}
 	}
-	return s, nil
+	return s, s.Check()
 }
 
 // open returns the cases: a cache as it is, or a dataset's after planning, if need be, and

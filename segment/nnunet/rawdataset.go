@@ -15,7 +15,7 @@ import (
 // imagesTr/CASE_0000.nii.gz (_0001 for the next channel, ...), labelsTr/CASE.nii.gz and, which
 // is no part of nnU-Net and may be left out for any case, weightsTr/CASE.nii.gz; or
 // dataset.json lists the files under the key "dataset" (utilities/utils.py,
-// get_filenames_of_train_images_and_targets).
+// get_filenames_of_train_images_and_targets), weights as "weight" beside nnU-Net's "label".
 type RawDataset struct {
 	Name    string // the folder's, such as Dataset004_Hippocampus
 	Folder  string
@@ -108,7 +108,11 @@ func (r *RawDataset) listed(o object) {
 		for i := range images {
 			images[i] = r.resolve(images[i], o.rep)
 		}
-		r.Cases = append(r.Cases, RawCase{Name: name, Images: images, Label: r.resolve(label, o.rep)})
+		k := RawCase{Name: name, Images: images, Label: r.resolve(label, o.rep)}
+		if c.has("weight") {
+			k.Weight = r.resolve(c.text("weight"), o.rep)
+		}
+		r.Cases = append(r.Cases, k)
 	}
 }
 

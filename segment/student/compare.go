@@ -6,12 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/libflare/libflare/segment"
 	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
+	"github.com/libflare/libflare/segment/internal/resident"
 	"github.com/libflare/libflare/segment/nnunet"
 )
 
@@ -46,7 +47,7 @@ type ModelResult struct {
 	Passes  int          `json:"passes"` // of a network for each tile: folds x flips
 	Agreed               // with the right labels
 	Seconds float64      `json:"seconds"`      // for a case, median
-	Memory  int64        `json:"memory_bytes"` // peak, beyond what the process held before the model was opened; 0: not known
+	Memory  int64        `json:"memory_bytes"` // largest resident size, beyond what the process held before the model was opened; 0: not known
 	Cases   []CaseScores `json:"cases"`
 }
 
@@ -130,7 +131,7 @@ func (r *runner) testIdentity() (string, error) {
 	for _, k := range r.test {
 		ids = append(ids, []string{k.name, k.image, k.label})
 	}
-	return identity(ids)
+	return r.identity("test", ids)
 }
 
 // foreground returns the labels or regions that are compared.
@@ -151,7 +152,8 @@ func (r *runner) evaluate(m model, folder string, out *ModelResult) error {
 	if err := os.MkdirAll(r.path(folder), 0o777); err != nil {
 		return fault.File(r.path(folder), err)
 	}
-	before := resetPeak()
+	stop := sync.OnceValue(resident.Watch())
+	defer stop()
 	s, err := segment.Open(r.ctx, m.file, segment.OpenOptions{Device: r.Device, Threads: r.Threads, Runtime: r.Runtime, Mode: r.Mode})
 	if err != nil {
 		return err
@@ -170,34 +172,13 @@ func (r *runner) evaluate(m model, folder string, out *ModelResult) error {
 		if err != nil {
 			return err
 		}
-		if before > 0 {
-			out.Memory = max(out.Memory, stats.PeakMemory-before)
-		}
 		seconds = append(seconds, stats.Seconds.Total)
 		out.Cases = append(out.Cases, CaseScores{Case: k.name, Seconds: stats.Seconds.Total})
 	}
+	out.Memory = stop()
 	slices.Sort(seconds)
 	out.Seconds = seconds[len(seconds)/2]
 	return nil
-}
-
-// resetPeak makes the process' peak resident size begin anew, and returns what it is now; 0
-// where the system cannot.
-func resetPeak() int64 {
-	if os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) != nil {
-		return 0
-	}
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := bytes.Cut(text, []byte("VmRSS:"))
-	fields := bytes.Fields(rest)
-	if len(fields) == 0 {
-		return 0
-	}
-	kb, _ := strconv.ParseInt(string(fields[0]), 10, 64)
-	return kb << 10
 }
 
 // table is RESULTS.md.
@@ -205,7 +186,7 @@ func (r *runner) table() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# %s: a noisy student\n\n%d cases with manual labels, %d without.\n\n", r.raw.Name, len(r.raw.Cases), len(r.unlabelled))
 	for i, k := range r.results.Rounds {
-		fmt.Fprintf(&b, "Round %d: %d cases labelled by the teacher, %d kept (`%s/selection.json`); the training's curve is `%[4]s/student/progress.png`.\n", i+1,
+		fmt.Fprintf(&b, "Round %d: %d cases labelled by the teacher, %d kept (`%s/selection.json`); the training's curve is `%[4]s/student/progress.png` (its Dice is of manual labels, on which it is trained).\n", i+1,
 			len(k.Labelled), k.Kept, roundFolder(i+1))
 	}
 	for _, s := range r.results.Skipped {

@@ -72,13 +72,17 @@ type Selection struct {
 	Keep           float64 `json:"keep"`            // share of the others that is kept, those that agree best; 1: all
 }
 
+// byNetwork, as the student's stochastic depth, is 0.1 for networks with residual blocks, else 0.
+const byNetwork = -1
+
 // Default returns the defaults: nnU-Net's training of the teacher, with mirroring; the
-// noise of Noisy Student on the student, who is not mirrored.
+// noise of Noisy Student on the student, who is not mirrored. The student's stochastic depth
+// is -1: 0.1 if its network has residual blocks, else 0, as the run's config.json then has it.
 func Default() Config {
 	c := Config{Rounds: 1, Device: "auto", Mode: "exact", PseudoLabels: PseudoLabels{Mirror: true}, Selection: Selection{Keep: 1}}
 	c.Teacher = Teacher{Folds: []string{"0", "1", "2", "3", "4"}, Network: Network{Planner: "ExperimentPlanner", Configuration: "3d_fullres", Training: train.Default()}}
 	s := train.Default()
-	s.Strong, s.NoMirroring, s.Dropout, s.StochasticDepth = true, true, 0.1, 0.1
+	s.Strong, s.NoMirroring, s.Dropout, s.StochasticDepth = true, true, 0.1, byNetwork
 	c.Student = Network{Training: s}
 	return c
 }
@@ -165,6 +169,15 @@ func (c *Config) check() error {
 	if len(c.Teacher.Models) == 0 && len(c.Teacher.Folds) == 0 {
 		return fault.New(fault.Argument, "the teacher has neither models nor folds to train")
 	}
+	for _, a := range c.asked() {
+		s := *a.settings
+		if s.StochasticDepth == byNetwork {
+			s.StochasticDepth = 0
+		}
+		if err := s.Check(); err != nil {
+			return fault.New(fault.KindOf(err), "%s: %w", a.key, err)
+		}
+	}
 	if c.Mode != "exact" && c.Mode != "fast" {
 		return fault.New(fault.Argument, "mode %q is not one of exact, fast", c.Mode)
 	}
@@ -179,4 +192,26 @@ func (c *Config) check() error {
 		}
 	}
 	return nil
+}
+
+// asked is a training's settings with their key.
+type asked struct {
+	key      string
+	settings *train.Settings
+	teacher  bool // of whose network they are; else the student's
+}
+
+// asked returns the settings of all that is trained.
+func (c *Config) asked() []asked {
+	all := []asked{{"student.training", &c.Student.Training, false}}
+	if len(c.Teacher.Models) == 0 {
+		all = append(all, asked{"teacher.training", &c.Teacher.Training, true})
+	}
+	if c.FineTuning != nil {
+		all = append(all, asked{"fine_tuning", c.FineTuning, false})
+	}
+	if c.Supervised != nil {
+		all = append(all, asked{"supervised", c.Supervised, false})
+	}
+	return all
 }

@@ -1,6 +1,8 @@
 package student
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,7 +28,7 @@ func TestRead(t *testing.T) {
 	assert.Equal(t, 30, c.Teacher.Training.Epochs)
 	assert.Equal(t, 250, c.Teacher.Training.Iterations, "a default")
 	assert.False(t, c.Teacher.Training.Strong)
-	assert.Equal(t, []any{50, 0.3, true, true, 0.1}, []any{c.Student.Training.Epochs, c.Student.Training.Dropout, c.Student.Training.Strong,
+	assert.Equal(t, []any{50, 0.3, true, true, -1.0}, []any{c.Student.Training.Epochs, c.Student.Training.Dropout, c.Student.Training.Strong,
 		c.Student.Training.NoMirroring, c.Student.Training.StochasticDepth})
 	assert.Equal(t, []any{5, 0.001, uint64(7), true}, []any{c.FineTuning.Epochs, c.FineTuning.LearningRate, c.FineTuning.Seed, c.FineTuning.Strong})
 	assert.Equal(t, 30, c.Supervised.Epochs)
@@ -37,6 +39,10 @@ func TestRead(t *testing.T) {
 		`{"labelled": "a", "run": "b"}`: `"unlabelled" is missing`,
 		`{"label": "a"}`:                `unknown field "label"`,
 		`{"student": {"training": {"depth": 1}}}`:                                                                      `unknown field "depth"`,
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "student": {"training": {"dropout": 1}}}`:                    "student.training: setting dropout is 1, must be 0 to 0.99",
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "teacher": {"training": {"optimizer": "adam"}}}`:             `teacher.training: optimizer "adam" is not one of sgd, adamw`,
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "fine_tuning": {"epochs": -1}}`:                              "fine_tuning: setting epochs is -1",
+		`{"labelled": "a", "unlabelled": "c", "run": "b", "supervised": {"momentum": 2}}`:                              "supervised: setting momentum is 2",
 		`{"labelled": "a", "unlabelled": "c", "run": "b", "rounds": 0}`:                                                "rounds is 0",
 		`{"labelled": "a", "unlabelled": "c", "run": "b", "mode": "quick"}`:                                            `mode "quick"`,
 		`{"labelled": "a", "unlabelled": "c", "run": "b", "selection": {"keep": 0}}`:                                   "selection.keep is 0",
@@ -105,11 +111,12 @@ func TestDatasetJSON(t *testing.T) {
 		d, err := nnunet.ParseDataset([]byte(text), "dataset.json")
 		require.NoError(t, err)
 		for _, ignore := range []bool{false, true} {
-			made, err := datasetJSON(d, ignore, 42)
+			cases := []nnunet.RawCase{{Name: "a", Images: []string{"/x/a.mha", `/x/"b`}, Label: "/y/a.nii", Weight: "/z/a.nii"}, {Name: "b", Images: []string{"c"}, Label: "d"}}
+			made, err := datasetJSON(d, ignore, cases, false)
 			require.NoError(t, err)
 			got, err := nnunet.ParseDataset(made, "made")
 			require.NoError(t, err, "%s", made)
-			assert.Equal(t, []any{d.Channels, d.Labels, d.RegionsClassOrder, d.FileEnding, d.Name, 42},
+			assert.Equal(t, []any{d.Channels, d.Labels, d.RegionsClassOrder, d.FileEnding, d.Name, 2},
 				[]any{got.Channels, got.Labels, got.RegionsClassOrder, got.FileEnding, got.Name, got.NumTraining}, want)
 			ignored := d.IgnoreLabel
 			if ignore {
@@ -119,6 +126,20 @@ func TestDatasetJSON(t *testing.T) {
 			a, _ := d.Reader()
 			b, _ := got.Reader()
 			assert.Equal(t, a, b)
+			listed, err := datasetJSON(d, ignore, cases, true)
+			require.NoError(t, err)
+			var list struct {
+				Dataset map[string]struct {
+					Images        []string
+					Label, Weight string
+				}
+			}
+			require.NoError(t, json.Unmarshal(listed, &list))
+			require.Len(t, list.Dataset, 2)
+			for _, c := range cases {
+				k := list.Dataset[c.Name]
+				assert.Equal(t, []any{c.Images, c.Label, c.Weight}, []any{k.Images, k.Label, k.Weight})
+			}
 		}
 	}
 }
@@ -137,6 +158,7 @@ func TestRunBadInput(t *testing.T) {
 		_, err := Run(t.Context(), c, runOptions(t))
 		assert.Equal(t, kind, fault.KindOf(err), "%v", err)
 		assert.ErrorContains(t, err, text)
+		assert.NoDirExists(t, filepath.Join(c.Run, "teacher", "fold_0"))
 		assert.NoDirExists(t, filepath.Join(c.Run, "round_1", "student"))
 	}
 	refused(fault.Model, "all 4 pseudo-labels were rejected", func(c *Config) { c.Selection.FoldAgreement = 0.999 })
@@ -148,6 +170,20 @@ func TestRunBadInput(t *testing.T) {
 	refused(fault.Argument, "case case_10 is among the unlabelled cases as well", func(c *Config) { c.Test = &Test{Images: c.Unlabelled, Labels: c.Unlabelled} })
 	refused(fault.NotFound, "no such file", func(c *Config) { c.Labelled = filepath.Join(c.Run, "none") })
 	refused(fault.Model, "no configuration \"2d\"", func(c *Config) { c.Student.Configuration = "2d" })
+	refused(fault.Argument, "student.training: stochastic_depth is 0.5, but a PlainConvUNet", func(c *Config) { c.Student.Training.StochasticDepth = 0.5 })
+	refused(fault.Model, "student.training: the patch [16 16 17] cannot be halved", func(c *Config) { c.Student.Training.Patch = []int{16, 16, 17} })
+	refused(fault.Unsupported, "student.training: soft is true", func(c *Config) { c.Student.Training.Soft = true })
+	two := filepath.Join(t.TempDir(), "two.json")
+	text := bytes.ReplaceAll(toyPlans(t, []int{4, 8}), []byte(`["ZScoreNormalization"]`), []byte(`["ZScoreNormalization", "ZScoreNormalization"]`))
+	require.NoError(t, os.WriteFile(two, bytes.ReplaceAll(text, []byte(`[false]`), []byte(`[false, false]`)), 0o666))
+	refused(fault.Model, "student.training: the plans' configuration 3d_fullres normalises 2 channels, dataset.json names 1", func(c *Config) { c.Student.Plans = two })
+	folds := func(list ...string) func(c *Config) {
+		return func(c *Config) { c.Teacher.Models, c.Teacher.Folds = nil, list }
+	}
+	refused(fault.Argument, `teacher.folds: there is no fold "7", only 0 to 4 and all`, folds("0", "7"))
+	refused(fault.Argument, "teacher.folds names fold 0 twice", folds("0", "1", "0"))
+	refused(fault.Argument, "teacher.training: patch [16 16]", func(c *Config) { folds("0")(c); c.Teacher.Training.Patch = []int{16, 16} })
+	refused(fault.Argument, `supervised: optimizer "adam"`, func(c *Config) { s := c.Teacher.Training; s.Optimizer = "adam"; c.Supervised = &s })
 
 	moved := toyFolder(t, 40, 1)
 	image, labels := toyImage(t, 40)
@@ -175,5 +211,44 @@ func TestRunBadInput(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 3, d.IgnoreLabel)
 	assert.Equal(t, 9, d.NumTraining)
-	assert.Contains(t, string(read(t, filepath.Join(c.Run, "round_1", "dataset", "labelsTr", "case_10.nii.gz"))), "\x03", "ignored voxels")
+	assert.Contains(t, string(read(t, filepath.Join(c.Run, "round_1", "labels", "case_10.nii.gz"))), "\x03", "ignored voxels")
+}
+
+// TestStochasticDepth: without being asked for it is the student's where its network has
+// residual blocks; asked for without such it is refused.
+func TestStochasticDepth(t *testing.T) {
+	c := Default()
+	tuning := c.Student.Training
+	c.FineTuning = &tuning
+	supervised := c.Teacher.Training
+	c.Supervised = &supervised
+	d, err := nnunet.ParseDataset([]byte(plainDataset), "dataset.json")
+	require.NoError(t, err)
+	text := toyPlans(t, []int{4, 8})
+	plain, err := nnunet.ParsePlans(text, "plans.json")
+	require.NoError(t, err)
+	text = bytes.ReplaceAll(text, []byte("PlainConvUNet"), []byte("ResidualEncoderUNet"))
+	residual, err := nnunet.ParsePlans(bytes.ReplaceAll(text, []byte(`"n_conv_per_stage"`), []byte(`"n_blocks_per_stage"`)), "plans.json")
+	require.NoError(t, err)
+	depths := func(teacher, student *nnunet.Plans, asked float64) ([]float64, error) {
+		r := &runner{Config: c, raw: &nnunet.RawDataset{Dataset: d}}
+		if asked > 0 {
+			r.Student.Training.StochasticDepth = asked
+		}
+		err := r.checkTrainings(&plan{plans: teacher, configuration: "3d_fullres"}, &plan{plans: student, configuration: "3d_fullres"})
+		return []float64{r.Teacher.Training.StochasticDepth, r.Student.Training.StochasticDepth, r.FineTuning.StochasticDepth, r.Supervised.StochasticDepth}, err
+	}
+	got, err := depths(residual, plain, 0)
+	require.NoError(t, err)
+	assert.Equal(t, []float64{0, 0, 0, 0}, got)
+	got, err = depths(plain, residual, 0)
+	require.NoError(t, err)
+	assert.Equal(t, []float64{0, 0.1, 0.1, 0}, got)
+	got, err = depths(plain, residual, 0.3)
+	require.NoError(t, err)
+	assert.Equal(t, []float64{0, 0.3, 0.1, 0}, got)
+	_, err = depths(residual, plain, 0.3)
+	assert.Equal(t, fault.Argument, fault.KindOf(err))
+	assert.ErrorContains(t, err, "student.training: stochastic_depth is 0.3, but a PlainConvUNet has no residual blocks to skip")
+	assert.Equal(t, -1.0, tuning.StochasticDepth, "the caller's")
 }

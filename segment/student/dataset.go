@@ -4,102 +4,71 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/libflare/libflare/segment/imageio"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/nnunet"
 )
 
-// studentCase is a case that the student is trained on.
-type studentCase struct {
-	name   string
-	images []string // by channel, or one file with all
-	label  string
-	weight string // of the voxels, or ""
+// dataset writes round_N/dataset/dataset.json, by which nnU-Net and OpenRawDataset find the
+// cases that a student is trained on where their files lie now, whatever their endings, and
+// returns the dataset. What is trained does not depend on places: its own text has none.
+func (r *runner) dataset(folder string, cases []nnunet.RawCase) (*nnunet.RawDataset, error) {
+	folder = r.path(folder, "dataset")
+	file := filepath.Join(folder, "dataset.json")
+	ignore := r.PseudoLabels.IgnoreBelow > 0
+	cases, err := absolute(cases)
+	if err != nil {
+		return nil, err
+	}
+	text, err := datasetJSON(r.raw.Dataset, ignore, cases, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.write(file, text); err != nil {
+		return nil, err
+	}
+	if text, err = datasetJSON(r.raw.Dataset, ignore, cases, false); err != nil {
+		return nil, err
+	}
+	d, err := nnunet.ParseDataset(text, file)
+	if err != nil {
+		return nil, err
+	}
+	return &nnunet.RawDataset{Name: filepath.Base(folder), Folder: folder, Dataset: d, Cases: cases}, nil
 }
 
-// writeDataset makes a raw dataset in nnU-Net's layout, of links to files that lie
-// elsewhere. The ignored label is added to dataset.json where ignore is true and it has
-// none. Errors: Model (a file whose ending is not the dataset's), IO.
-func writeDataset(folder string, d *nnunet.Dataset, ignore bool, cases []studentCase) error {
-	for _, sub := range []string{"imagesTr", "labelsTr"} {
-		if err := os.MkdirAll(filepath.Join(folder, sub), 0o777); err != nil {
-			return fault.File(folder, err)
+// absolute returns cases with absolute paths.
+func absolute(cases []nnunet.RawCase) ([]nnunet.RawCase, error) {
+	all := slices.Clone(cases)
+	for i := range all {
+		c := &all[i]
+		c.Images = slices.Clone(c.Images)
+		files := []*string{&c.Label, &c.Weight}
+		for k := range c.Images {
+			files = append(files, &c.Images[k])
 		}
-	}
-	for _, c := range cases {
-		for i, image := range c.images {
-			if err := link(image, filepath.Join(folder, "imagesTr", fmt.Sprintf("%s_%04d%s", c.name, i, d.FileEnding)), d.FileEnding); err != nil {
-				return err
+		for _, f := range files {
+			if *f == "" {
+				continue
 			}
-		}
-		if err := link(c.label, filepath.Join(folder, "labelsTr", c.name+d.FileEnding), d.FileEnding); err != nil {
-			return err
-		}
-		if c.weight != "" {
-			if err := os.MkdirAll(filepath.Join(folder, "weightsTr"), 0o777); err != nil {
-				return fault.File(folder, err)
+			path, err := filepath.Abs(*f)
+			if err != nil {
+				return nil, fault.File(*f, err)
 			}
-			if err := link(c.weight, filepath.Join(folder, "weightsTr", c.name+d.FileEnding), d.FileEnding); err != nil {
-				return err
-			}
+			*f = path
 		}
 	}
-	text, err := datasetJSON(d, ignore, len(cases))
-	if err != nil {
-		return err
-	}
-	return imageio.WriteFileAtomic(filepath.Join(folder, "dataset.json"), func(w io.Writer) error {
-		_, err := w.Write(text)
-		return err
-	})
-}
-
-// link puts a file in another place: by a symbolic link, a hard link, or a copy, whichever
-// the file system can. A link that is there is kept.
-func link(from, to, ending string) error {
-	if !strings.HasSuffix(from, ending) {
-		return fault.New(fault.Model, "%s: the labelled dataset's files end in %s: convert it", from, ending)
-	}
-	from, err := filepath.Abs(from)
-	if err != nil {
-		return fault.File(from, err)
-	}
-	if imageio.Same(from, to) {
-		return nil
-	}
-	if err := os.RemoveAll(to); err != nil {
-		return fault.File(to, err)
-	}
-	if os.Symlink(from, to) == nil || os.Link(from, to) == nil {
-		return nil
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		return fault.File(from, err)
-	}
-	defer in.Close()
-	if err := imageio.WriteFileAtomic(to, func(w io.Writer) error { _, err := io.Copy(w, in); return err }); err != nil {
-		return err
-	}
-	info, err := in.Stat()
-	if err == nil {
-		err = os.Chtimes(to, info.ModTime(), info.ModTime()) // by which caches know it
-	}
-	if err != nil {
-		return fault.File(to, err)
-	}
-	return nil
+	return all, nil
 }
 
 // datasetJSON returns the text of a dataset.json of d's channels and labels, in their order,
-// which counts where there are regions.
-func datasetJSON(d *nnunet.Dataset, ignore bool, cases int) ([]byte, error) {
+// which counts where there are regions. The ignored label is added where ignore is true and d
+// has none. With list the text names the files of the cases.
+func datasetJSON(d *nnunet.Dataset, ignore bool, cases []nnunet.RawCase, list bool) ([]byte, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(d.Raw, &raw); err != nil {
 		return nil, fault.New(fault.Format, "%s: %v", d.File, err)
@@ -127,7 +96,18 @@ func datasetJSON(d *nnunet.Dataset, ignore bool, cases int) ([]byte, error) {
 			fmt.Fprintf(&b, "    %q: %s,\n", key, v)
 		}
 	}
-	fmt.Fprintf(&b, "    \"numTraining\": %d,\n    \"file_ending\": %s\n}\n", cases, text(d.FileEnding))
+	if list {
+		b.WriteString("    \"dataset\": {")
+		for i, c := range cases {
+			fmt.Fprintf(&b, "%s\n        %s: {\"images\": %s, \"label\": %s", strings.Repeat(",", min(i, 1)), text(c.Name), text(c.Images), text(c.Label))
+			if c.Weight != "" {
+				fmt.Fprintf(&b, ", \"weight\": %s", text(c.Weight))
+			}
+			b.WriteString("}")
+		}
+		b.WriteString("\n    },\n")
+	}
+	fmt.Fprintf(&b, "    \"numTraining\": %d,\n    \"file_ending\": %s\n}\n", len(cases), text(d.FileEnding))
 	return b.Bytes(), nil
 }
 

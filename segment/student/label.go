@@ -5,6 +5,7 @@ package student
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -191,7 +192,11 @@ func (l *Labeller) Label(ctx context.Context, name string) (r CaseResult, err er
 		return CaseResult{Err: err}, nil
 	}
 	if kept != nil {
-		return CaseResult{Scores: kept, Kept: true}, nil
+		if !slices.Equal(kept.Images, s.Images) { // the same, but elsewhere or of another time
+			kept.Images = s.Images
+			err = imageio.WriteFileAtomic(filepath.Join(l.Out, name+".json"), func(w io.Writer) error { _, err := w.Write(marshal(kept)); return err })
+		}
+		return CaseResult{Scores: kept, Kept: true}, err
 	}
 	if l.opened == nil {
 		if l.opened, err = segment.Open(ctx, l.model, l.Open); err != nil {

@@ -71,6 +71,44 @@ func (r *runner) plans() (teacher, student *plan, err error) {
 	return teacher, student, nil
 }
 
+// checkTrainings refuses trainings that could not begin, and settles what depends on the network.
+func (r *runner) checkTrainings(teacher, student *plan) error {
+	architecture, err := student.plans.Architecture(student.configuration)
+	if err != nil {
+		return fault.New(fault.KindOf(err), "student: %w", err)
+	}
+	for _, s := range []**train.Settings{&r.FineTuning, &r.Supervised} {
+		if *s != nil { // the caller's stay as they are
+			own := **s
+			*s = &own
+		}
+	}
+	for _, a := range r.asked() {
+		if a.settings.StochasticDepth == byNetwork {
+			if a.settings.StochasticDepth = 0; architecture.Residual() {
+				a.settings.StochasticDepth = 0.1
+			}
+		}
+		p := student
+		if a.teacher {
+			p = teacher
+		}
+		if a.settings.Soft {
+			return fault.New(fault.Unsupported, "%s: soft is true, but cases hold labels, not probabilities: expected false", a.key)
+		}
+		if c, err := p.plans.Configuration(p.configuration); err != nil {
+			return fault.New(fault.KindOf(err), "%s: %w", a.key, err)
+		} else if n, channels := len(c.Normalization), len(r.raw.Dataset.Channels); n != channels {
+			return fault.New(fault.Model, "%s: the plans' configuration %s normalises %d channels, dataset.json names %d", a.key, c.Name, n, channels)
+		}
+		task := train.Task{Plans: p.plans, Dataset: r.raw.Dataset, Configuration: p.configuration}
+		if err := task.Check(*a.settings); err != nil {
+			return fault.New(fault.KindOf(err), "%s: %w", a.key, err)
+		}
+	}
+	return nil
+}
+
 // given reads what the teacher's models were trained for, which must be the dataset's labels.
 func (r *runner) given() (*plan, error) {
 	var p *plan

@@ -2,9 +2,11 @@ package student
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/libflare/libflare/segment"
 	"github.com/libflare/libflare/segment/imageio"
@@ -26,10 +28,12 @@ func (r *runner) round(n int, teacher, previous string, p *plan) (made []model, 
 		return nil, err
 	}
 	r.results.Rounds = append(r.results.Rounds, RoundResult{Labelled: labels.Cases, Kept: chosen.Kept})
+	data, err := r.dataset(folder, r.cases(folder, chosen.Names))
+	if err != nil {
+		return nil, err
+	}
 	cache := func() (*dataset.Cache, error) {
-		return r.cache(folder+"_cache", filepath.Join(folder, "cache"), p, chosen.Digest, func() (*nnunet.RawDataset, error) {
-			return nnunet.OpenRawDataset(r.path(folder, "dataset"))
-		})
+		return r.cache(folder+"_cache", filepath.Join(folder, "cache"), p, chosen.Digest, data)
 	}
 	manual := r.names()
 	all := slices.Sorted(slices.Values(append(slices.Clone(chosen.Names), manual...)))
@@ -71,7 +75,18 @@ func (r *runner) label(folder, teacher, previous string) (*labelsResult, error) 
 	}
 	result := &labelsResult{}
 	labels := filepath.Join(folder, "labels")
-	_, err = r.stage(stage{name: folder + "_labels", folder: labels, keep: true, depends: []any{sum, r.PseudoLabels, r.Mode, r.unseen, before}, result: result, do: func() error {
+	whole := func() bool {
+		for _, name := range result.Cases {
+			c := r.pseudo(folder, name)
+			for _, file := range []string{r.path(labels, name+".json"), c.Label, c.Weight} {
+				if _, err := os.Stat(file); file != "" && err != nil {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	_, err = r.stage(stage{name: folder + "_labels", folder: labels, keep: true, depends: []any{sum, r.PseudoLabels, r.Mode, r.unseen, before}, result: result, whole: whole, do: func() error {
 		*result = labelsResult{}
 		done, err := Label(r.ctx, LabelOptions{Teacher: []string{teacher}, Images: r.Unlabelled, Out: r.path(labels), Previous: previous,
 			NoMirror: !r.PseudoLabels.Mirror, IgnoreBelow: r.PseudoLabels.IgnoreBelow, Weights: r.PseudoLabels.Weights,
@@ -124,14 +139,14 @@ type chosen struct {
 	Digest string   `json:"digest"` // of all that the student is trained on
 }
 
-// choose decides which pseudo-labels are kept and makes a dataset of them and the manual ones.
+// choose decides which pseudo-labels are kept.
 func (r *runner) choose(folder string, labels *labelsResult) (*chosen, error) {
 	result := &chosen{}
 	ignore := r.PseudoLabels.IgnoreBelow > 0
 	data := filepath.Join(folder, "dataset")
 	list := filepath.Join(folder, "selection.json")
 	_, err := r.stage(stage{name: folder + "_selection", folder: data, depends: []any{labels.Digest, r.Selection, r.labelled, ignore}, result: result,
-		outputs: []string{list, filepath.Join(data, "dataset.json")}, do: func() error {
+		outputs: []string{list}, do: func() error {
 			*result = chosen{}
 			var scores []Scores
 			for _, name := range labels.Cases {
@@ -148,33 +163,41 @@ func (r *runner) choose(folder string, labels *labelsResult) (*chosen, error) {
 			if rejected != nil {
 				return rejected
 			}
-			var cases []studentCase
-			for _, k := range r.raw.Cases {
-				cases = append(cases, studentCase{name: k.Name, images: k.Images, label: k.Label})
-			}
 			ids := []any{r.labelled, ignore}
 			for i, d := range decisions {
-				if !d.Kept {
-					continue
+				if d.Kept {
+					result.Names, ids = append(result.Names, d.Case), append(ids, scores[i].identity())
 				}
-				s := &scores[i]
-				var images []string
-				for _, image := range s.Images {
-					images = append(images, image.Path)
-				}
-				file := d.Case + imageio.Ending(images[0])
-				one := studentCase{name: d.Case, images: images, label: r.path(folder, "labels", file)}
-				if r.PseudoLabels.Weights {
-					one.weight = r.path(folder, "labels", weightsFolder, file)
-				}
-				cases = append(cases, one)
-				result.Names, ids = append(result.Names, d.Case), append(ids, s.identity())
 			}
 			result.Kept, result.Digest = len(result.Names), digest(ids)
 			r.log("%d of %d pseudo-labels kept", result.Kept, len(decisions))
-			return writeDataset(r.path(data), r.raw.Dataset, ignore, cases)
+			return nil
 		}})
 	return result, err
+}
+
+// pseudo is an unlabelled case with its labels of a round, where the files lie now.
+func (r *runner) pseudo(folder, name string) nnunet.RawCase {
+	images := r.images[name]
+	file := name + imageio.Ending(images[0])
+	c := nnunet.RawCase{Name: name, Images: images, Label: r.path(folder, "labels", file)}
+	if r.PseudoLabels.Weights {
+		c.Weight = r.path(folder, "labels", weightsFolder, file)
+	}
+	return c
+}
+
+// cases returns what a round's student is trained on, by name: the manual labels and the
+// pseudo-labels that were kept.
+func (r *runner) cases(folder string, kept []string) (all []nnunet.RawCase) {
+	for _, k := range r.raw.Cases {
+		all = append(all, nnunet.RawCase{Name: k.Name, Images: k.Images, Label: k.Label}) // weighing 1
+	}
+	for _, name := range kept {
+		all = append(all, r.pseudo(folder, name))
+	}
+	slices.SortFunc(all, func(a, b nnunet.RawCase) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
 // training is a stage that trains a network.
@@ -226,17 +249,25 @@ func (r *runner) training(p train.Progress) {
 // labelledCache preprocesses the manual labels by a plan.
 func (r *runner) labelledCache(p *plan) (*dataset.Cache, error) {
 	name := "labelled_" + p.digest()[:8]
-	return r.cache(name+"_cache", filepath.Join("caches", name), p, r.labelled, func() (*nnunet.RawDataset, error) { return r.raw, nil })
+	return r.cache(name+"_cache", filepath.Join("caches", name), p, r.labelled, r.raw)
 }
 
-// cache preprocesses cases, and opens them.
-func (r *runner) cache(name, folder string, p *plan, data string, raw func() (*nnunet.RawDataset, error)) (*dataset.Cache, error) {
+// cache preprocesses cases, and opens them. A cache whose files were moved since is made
+// anew, as the final validation of a training reads them.
+func (r *runner) cache(name, folder string, p *plan, data string, d *nnunet.RawDataset) (*dataset.Cache, error) {
 	var cache *dataset.Cache
-	_, err := r.stage(stage{name: name, folder: folder, keep: true, depends: []any{data, p.digest()}, outputs: []string{filepath.Join(folder, "cache.json")}, do: func() error {
-		d, err := raw()
+	whole := func() bool {
+		c, err := dataset.Open(r.path(folder))
 		if err != nil {
-			return err
+			return false
 		}
+		if cache = c; c.Sourced() {
+			return true
+		}
+		cache.Close()
+		return false
+	}
+	_, err := r.stage(stage{name: name, folder: folder, keep: true, depends: []any{data, p.digest()}, outputs: []string{filepath.Join(folder, "cache.json")}, whole: whole, do: func() (err error) {
 		threads := r.Threads
 		if threads == 0 {
 			threads = runtime.GOMAXPROCS(0)
@@ -247,8 +278,8 @@ func (r *runner) cache(name, folder string, p *plan, data string, raw func() (*n
 			}})
 		return err
 	}})
-	if err != nil || cache != nil {
-		return cache, err
+	if err != nil {
+		return nil, err
 	}
-	return dataset.Open(r.path(folder))
+	return cache, nil
 }

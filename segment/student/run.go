@@ -29,16 +29,20 @@ type RunOptions struct {
 //
 //	config.json                     what was asked for, with defaults
 //	stages/NAME.json                key, state and seconds of each stage (stage.go)
+//	files.json                      what went in, by content (files.go)
 //	fingerprint/, caches/           of the manual labels
 //	teacher/fold_K/                 trainings, with their curves; teacher/teacher.onnx
 //	round_N/labels/                 pseudo-labels and their scores
 //	round_N/selection.json          what was decided on each
-//	round_N/dataset/                manual and kept pseudo-labels as a raw dataset of nnU-Net
+//	round_N/dataset/dataset.json    manual and kept pseudo-labels as a raw dataset of nnU-Net, files listed where they lie
 //	round_N/student/, fine_tuned/   trainings
 //	supervised/                     training
 //	comparison/MODEL/               labels of the test cases
 //	RESULTS.md, RESULTS.json        the comparison
 //	student.onnx                    the last round's network: the result
+//
+// Only the teacher's folds keep cases back: the curves and validation/summary.json of student,
+// fine_tuned and supervised are of the manual labels, on which they are trained.
 //
 // However often it is interrupted, calling it again ends with the same student.onnx, bit for
 // bit on the same device with as many threads; nothing finished is done twice; after a change
@@ -53,7 +57,7 @@ func Run(ctx context.Context, c Config, o RunOptions) (*Results, error) {
 		test := *c.Test
 		test.Tolerance, c.Test = evaluate.DefaultTolerance, &test
 	}
-	r := &runner{Config: c, RunOptions: o, ctx: ctx, results: Results{Skipped: []Skipped{}}}
+	r := &runner{Config: c, RunOptions: o, ctx: ctx, images: map[string][]string{}, results: Results{Skipped: []Skipped{}}}
 	if err := r.claim(); err != nil {
 		return nil, err
 	}
@@ -63,9 +67,6 @@ func Run(ctx context.Context, c Config, o RunOptions) (*Results, error) {
 	}
 	defer held.Close()
 	if err := r.open(); err != nil {
-		return nil, err
-	}
-	if err := r.write(r.path("config.json"), marshal(r.Config)); err != nil {
 		return nil, err
 	}
 	return r.run()
@@ -83,9 +84,10 @@ type runner struct {
 	}
 
 	raw        *nnunet.RawDataset
-	labelled   string   // digest of the manual labels and their images
-	unlabelled []string // files
-	unseen     string   // digest of those
+	labelled   string              // digest of the manual labels and their images
+	unlabelled []string            // files
+	images     map[string][]string // those of each unlabelled case, absolute
+	unseen     string              // digest of those
 	test       []testCase
 	results    Results
 }
@@ -133,10 +135,20 @@ func (r *runner) open() (err error) {
 		where[k.Name] = "labelled"
 		files = append(files, append(append([]string{k.Name}, k.Images...), k.Label))
 	}
-	if r.labelled, err = identity(files); err != nil {
+	if r.labelled, err = r.identity("labelled", files); err != nil {
 		return err
 	}
 	r.labelled = digest(r.labelled, string(r.raw.Dataset.Raw))
+	if len(r.Teacher.Models) == 0 {
+		for i, fold := range r.Teacher.Folds {
+			if _, err := dataset.SplitOf(fold, r.names(), nil); err != nil {
+				return fault.New(fault.KindOf(err), "teacher.folds: %w", err)
+			}
+			if slices.Contains(r.Teacher.Folds[:i], fold) {
+				return fault.New(fault.Argument, "teacher.folds names fold %s twice", fold)
+			}
+		}
+	}
 	if r.unlabelled, err = imageio.Cases(r.Unlabelled); err != nil {
 		return err
 	}
@@ -157,11 +169,14 @@ func (r *runner) open() (err error) {
 		}
 		where[name] = set
 		if set == "unlabelled" {
-			channels, err := imageio.CaseFiles(path)
+			channels, err := imageFiles(path)
 			if err != nil {
 				return err
 			}
-			files = append(files, append([]string{name}, channels...))
+			for _, c := range channels {
+				r.images[name] = append(r.images[name], c.Path)
+			}
+			files = append(files, append([]string{name}, r.images[name]...))
 			continue
 		}
 		label, err := labelsOf(r.Test.Labels, name)
@@ -171,30 +186,8 @@ func (r *runner) open() (err error) {
 		r.test = append(r.test, testCase{name, path, label})
 	}
 	r.results.unlabelled = len(r.unlabelled)
-	r.unseen, err = identity(files)
+	r.unseen, err = r.identity("unlabelled", files)
 	return err
-}
-
-// identity digests names and files (the first of each list is a name) by size and time of
-// change.
-func identity(files [][]string) (string, error) {
-	type one struct {
-		Name           string
-		Size, Modified int64
-	}
-	var all [][]one
-	for _, list := range files {
-		row := []one{{Name: list[0]}}
-		for _, file := range list[1:] {
-			info, err := os.Stat(file)
-			if err != nil {
-				return "", fault.File(file, err)
-			}
-			row = append(row, one{filepath.Base(file), info.Size(), info.ModTime().UnixNano()})
-		}
-		all = append(all, row)
-	}
-	return digest(all), nil
 }
 
 // run does all stages.
@@ -204,6 +197,12 @@ func (r *runner) run() (*Results, error) {
 	}
 	teacher, student, err := r.plans()
 	if err != nil {
+		return nil, err
+	}
+	if err := r.checkTrainings(teacher, student); err != nil {
+		return nil, err
+	}
+	if err := r.write(r.path("config.json"), marshal(r.Config)); err != nil {
 		return nil, err
 	}
 	bundle, err := r.teach(teacher)
@@ -262,8 +261,8 @@ func (r *runner) names() (names []string) {
 func (r *runner) teach(p *plan) (bundle string, err error) {
 	var models, keys []string
 	if models = r.Teacher.Models; len(models) > 0 {
-		for _, path := range models {
-			key, err := modelDigest(path)
+		for i, path := range models {
+			key, err := r.modelDigest(i, path)
 			if err != nil {
 				return "", err
 			}
@@ -292,9 +291,8 @@ func (r *runner) teach(p *plan) (bundle string, err error) {
 	return bundle, err
 }
 
-// modelDigest recognises a model: a bundle by its content, a folder by its files' sizes and
-// times.
-func modelDigest(path string) (string, error) {
+// modelDigest recognises a model: a bundle by its content, a folder by its files.
+func (r *runner) modelDigest(number int, path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", fault.File(path, err)
@@ -313,7 +311,7 @@ func modelDigest(path string) (string, error) {
 	if err != nil {
 		return "", fault.File(path, err)
 	}
-	return identity(files)
+	return r.identity(fmt.Sprintf("models/%d", number), files)
 }
 
 func roundFolder(round int) string { return "round_" + strconv.Itoa(round) }

@@ -22,6 +22,7 @@ import (
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/fault"
 	"github.com/libflare/libflare/segment/internal/testenv"
+	"github.com/libflare/libflare/segment/nnunet"
 )
 
 // toyConfig is a whole small run: two folds, two rounds, fine-tuning, comparison.
@@ -80,8 +81,7 @@ func TestRun(t *testing.T) {
 	results, done := stagesDone(t, c)
 	assert.Equal(t, live, cmem.Live())
 	for _, file := range []string{"config.json", "RESULTS.md", "RESULTS.json", "student.onnx", "teacher/teacher.onnx", "teacher/fold_1/progress.png",
-		"round_1/labels/case_10.json", "round_1/selection.json", "round_1/dataset/dataset.json", "round_1/dataset/imagesTr/case_00_0000.nii.gz",
-		"round_1/dataset/labelsTr/case_13.nii.gz", "round_2/student/progress.csv", "round_2/fine_tuned/model.onnx", "supervised/model.onnx",
+		"round_1/labels/case_10.json", "round_1/selection.json", "round_1/dataset/dataset.json", "round_2/student/progress.csv", "round_2/fine_tuned/model.onnx", "supervised/model.onnx",
 		"comparison/fine_tuned_round_2/case_20.nii.gz"} {
 		assert.FileExists(t, filepath.Join(c.Run, file))
 	}
@@ -174,17 +174,27 @@ func TestRunWeights(t *testing.T) {
 	c.Rounds, c.FineTuning, c.Supervised, c.Test = 1, nil, nil, nil
 	stagesDone(t, c)
 	before := bundleOf(t, c)
-	assert.NoDirExists(t, filepath.Join(c.Run, "round_1", "dataset", "weightsTr"))
+	weights := func() (found []string) {
+		d, err := nnunet.OpenRawDataset(filepath.Join(c.Run, "round_1", "dataset"))
+		require.NoError(t, err)
+		require.Len(t, d.Cases, 10)
+		for _, k := range d.Cases {
+			if k.Weight != "" {
+				found = append(found, k.Weight)
+			}
+		}
+		return found
+	}
+	assert.Empty(t, weights())
 	labels := read(t, filepath.Join(c.Run, "round_1", "labels", "case_10.nii.gz"))
 	c.PseudoLabels.Weights = true
 	_, done := stagesDone(t, c)
 	assert.Equal(t, []string{"round_1_labels", "round_1_selection", "round_1_student", "round_1_cache", "result"}, done)
 	assert.Equal(t, labels, read(t, filepath.Join(c.Run, "round_1", "labels", "case_10.nii.gz")))
 	assert.NotEqual(t, before, bundleOf(t, c))
-	entries, err := os.ReadDir(filepath.Join(c.Run, "round_1", "dataset", "weightsTr"))
-	require.NoError(t, err)
-	assert.Len(t, entries, 4, "manual labels weigh 1")
-	assert.Contains(t, string(read(t, filepath.Join(c.Run, "round_1", "dataset", "weightsTr", "case_10.nii.gz"))), "\x80")
+	found := weights()
+	assert.Len(t, found, 4, "manual labels weigh 1")
+	assert.Contains(t, string(read(t, found[0])), "\x80")
 }
 
 // TestRunCancelled: a run that is cancelled in every stage ends with the bundle of one that

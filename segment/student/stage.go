@@ -40,7 +40,8 @@ type stage struct {
 	outputs []string // files without which the stage is not finished
 	result  any      // pointer to what do leaves for later runs, or nil
 
-	do func() error
+	whole func() bool // nil, or whether what the result tells of is still there: else do goes on
+	do    func() error
 }
 
 // digest returns the SHA-256 of values' JSON.
@@ -71,8 +72,10 @@ func (r *runner) stage(s stage) (key string, err error) {
 				return "", fault.New(fault.Format, "%s: %v", path, err)
 			}
 		}
-		r.log("%s: finished before", s.name)
-		return key, nil
+		if s.whole == nil || s.whole() {
+			r.log("%s: finished before", s.name)
+			return key, nil
+		}
 	}
 	if state.Key != key && !s.keep && s.folder != "" {
 		// First what says that it is something, then it.

@@ -29,7 +29,7 @@ type Settings struct {
 	Strong          bool    `json:"strong"`           // augmentation of nnUNetTrainerDA5
 	NoMirroring     bool    `json:"no_mirroring"`     // neither in training nor in inference
 	Dropout         float64 `json:"dropout"`          // probability that a channel is dropped
-	StochasticDepth float64 `json:"stochastic_depth"` // probability that a residual block is skipped
+	StochasticDepth float64 `json:"stochastic_depth"` // probability that a residual block is skipped; only for networks that have such
 }
 
 // Default returns nnU-Net's settings (nnUNetTrainer.py).
@@ -38,8 +38,8 @@ func Default() Settings {
 		LearningRate: 0.01, WeightDecay: 3e-5, Momentum: 0.99, Clip: 12, Foreground: 0.33}
 }
 
-// check refuses settings that make no sense.
-func (s *Settings) check() error {
+// Check refuses settings that make no sense, whatever is trained with them. Error: Argument.
+func (s *Settings) Check() error {
 	for _, c := range []struct {
 		name   string
 		value  float64

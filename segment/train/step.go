@@ -23,7 +23,7 @@ type Config struct {
 
 	NoDeepSupervision bool    // the loss takes the full resolution only
 	Dropout           float64 // probability that a channel is dropped after a convolution
-	StochasticDepth   float64 // probability that a residual block is skipped
+	StochasticDepth   float64 // probability that a residual block is skipped; 0 for networks without
 
 	Device  string // as engine.Options
 	Threads int
@@ -69,20 +69,15 @@ type Result struct {
 	TP, FP, FN     []float64 // voxels by head: hard decisions at full resolution, over the whole batch
 }
 
-// NewStep builds the graph, allocates all buffers, and prepares the device. Errors: those
-// of onnx.Training.Graph and engine.OpenProgram, and Memory.
+// NewStep builds the graph, allocates all buffers, and prepares the device. Errors: Argument
+// (probabilities; stochastic depth without residual blocks), those of onnx.Training.Graph and
+// engine.OpenProgram, and Memory.
 func NewStep(c Config) (_ *Step, err error) {
-	for _, p := range []float64{c.Dropout, c.StochasticDepth} {
-		if !(p >= 0 && p < 1) {
-			return nil, fault.New(fault.Argument, "%g is no probability of dropping; expected 0 or more and less than 1", p)
-		}
-	}
-	s := &Step{Config: c, graph: onnx.Training{Arch: c.Arch, Channels: c.Channels, Heads: c.Heads, Batch: c.Batch, Patch: c.Patch, Loss: c.Loss,
-		DeepSupervision: !c.NoDeepSupervision, Dropout: c.Dropout > 0, StochasticDepth: c.StochasticDepth > 0, Gradients: true}}
-	graph, err := s.graph.Graph()
+	training, graph, err := c.training()
 	if err != nil {
 		return nil, err
 	}
+	s := &Step{Config: c, graph: training}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -96,6 +91,23 @@ func NewStep(c Config) (_ *Step, err error) {
 	}
 	s.Device, s.Precision, s.Notes = s.backward.Device, s.backward.Precision, s.backward.Notes
 	return s, nil
+}
+
+// training describes and builds the graph.
+func (c *Config) training() (onnx.Training, *onnx.TrainingGraph, error) {
+	for _, p := range []float64{c.Dropout, c.StochasticDepth} {
+		if !(p >= 0 && p < 1) {
+			return onnx.Training{}, nil, fault.New(fault.Argument, "%g is no probability of dropping; expected 0 or more and less than 1", p)
+		}
+	}
+	if c.StochasticDepth > 0 && !c.Arch.Residual() {
+		return onnx.Training{}, nil, fault.New(fault.Argument, "stochastic_depth is %g, but a %s has no residual blocks to skip: "+
+			"expected 0, or the plans of a residual network, such as the planner ResEncM makes", c.StochasticDepth, c.Arch.Class)
+	}
+	t := onnx.Training{Arch: c.Arch, Channels: c.Channels, Heads: c.Heads, Batch: c.Batch, Patch: c.Patch, Loss: c.Loss,
+		DeepSupervision: !c.NoDeepSupervision, Dropout: c.Dropout > 0, StochasticDepth: c.StochasticDepth > 0, Gradients: true}
+	graph, err := t.Graph()
+	return t, graph, err
 }
 
 // allocate makes the buffers.

@@ -46,60 +46,42 @@ type Trainer struct {
 	state         State
 }
 
-// New makes a trainer with new parameters, which are a function of the seed. Errors:
-// Argument (settings), Model, Unsupported (the plans, by name), and those of NewStep.
+// Check refuses what New would, without a device and the memory of a training. Errors:
+// Argument (settings), Model, Unsupported (the plans, by name), and those of
+// onnx.Training.Graph.
+func (t Task) Check(s Settings) error {
+	_, config, err := t.prepare(s)
+	if err != nil {
+		return err
+	}
+	_, _, err = config.training()
+	return err
+}
+
+// New makes a trainer with new parameters, which are a function of the seed. Errors: those
+// of Task.Check and NewStep.
 func New(t Task, s Settings, o Options) (*Trainer, error) {
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	c, err := t.Plans.Configuration(t.Configuration)
+	k, config, err := t.prepare(s)
 	if err != nil {
 		return nil, err
 	}
-	arch, err := t.Plans.Architecture(t.Configuration)
-	if err != nil {
-		return nil, err
-	}
-	if c.PreviousStage != "" {
-		return nil, fault.New(fault.Unsupported, "configuration %s is the second stage of a cascade: training it is not supported", c.Name)
-	}
-	if s.Patch != nil {
-		if len(s.Patch) != len(c.PatchSize) || slices.Min(s.Patch) < 1 || slices.Max(s.Patch) > 4096 {
-			return nil, fault.New(fault.Argument, "patch %v: configuration %s needs %d numbers of 1 to 4096", s.Patch, c.Name, len(c.PatchSize))
-		}
-		c.PatchSize = s.Patch
-	}
-	if s.Batch == 0 {
-		s.Batch = c.BatchSize
-	}
-	if s.Batch == 0 {
-		return nil, fault.New(fault.Model, "%s: configuration %s has no batch_size: choose one", t.Plans.File, c.Name)
-	}
-	s.NoMirroring = s.NoMirroring || c.NoMirroring
-	k := &Trainer{Task: t, Settings: s, options: o, configuration: c, architecture: arch}
-	config := Config{Arch: arch, Channels: t.Dataset.NumInputs(c), Heads: t.Dataset.NumHeads(), Patch: c.PatchSize, Batch: s.Batch,
-		Loss: onnx.Loss{BatchDice: c.BatchDice, Ignore: max(0, t.Dataset.IgnoreLabel), Soft: s.Soft, Weighted: s.Weighted}, Dropout: s.Dropout, StochasticDepth: s.StochasticDepth,
-		Device: o.Device, Threads: o.Threads, Runtime: o.Runtime, Fast: o.Fast}
-	if t.Dataset.HasRegions() {
-		for _, r := range t.Dataset.Regions() {
-			config.Loss.Regions = append(config.Loss.Regions, r.Values)
-		}
-	}
+	k.options = o
+	config.Device, config.Threads, config.Runtime, config.Fast = o.Device, o.Threads, o.Runtime, o.Fast
 	if k.Step, err = NewStep(config); err != nil {
 		return nil, err
 	}
-	k.Step.Parameters.Initialize(arch, s.Seed)
-	switch s.Optimizer {
+	k.Step.Parameters.Initialize(k.architecture, k.Seed)
+	switch k.Optimizer {
 	case "sgd":
 		var sgd *SGD
 		if sgd, err = NewSGD(k.Step); err == nil {
-			sgd.Momentum, sgd.WeightDecay = s.Momentum, s.WeightDecay
+			sgd.Momentum, sgd.WeightDecay = k.Momentum, k.WeightDecay
 			k.optimizer = sgd
 		}
 	case "adamw":
 		var adam *AdamW
 		if adam, err = NewAdamW(k.Step); err == nil {
-			adam.WeightDecay = s.WeightDecay
+			adam.WeightDecay = k.WeightDecay
 			k.optimizer = adam
 		}
 	}
@@ -107,8 +89,48 @@ func New(t Task, s Settings, o Options) (*Trainer, error) {
 		k.Step.Close()
 		return nil, err
 	}
-	k.state = State{Configuration: t.Configuration, Fold: t.Fold, Settings: s, Digest: k.digest()}
+	k.state = State{Configuration: t.Configuration, Fold: t.Fold, Settings: k.Settings, Digest: k.digest()}
 	return k, nil
+}
+
+// prepare returns a trainer without its step, which the Config describes.
+func (t Task) prepare(s Settings) (*Trainer, Config, error) {
+	if err := s.Check(); err != nil {
+		return nil, Config{}, err
+	}
+	c, err := t.Plans.Configuration(t.Configuration)
+	if err != nil {
+		return nil, Config{}, err
+	}
+	arch, err := t.Plans.Architecture(t.Configuration)
+	if err != nil {
+		return nil, Config{}, err
+	}
+	if c.PreviousStage != "" {
+		return nil, Config{}, fault.New(fault.Unsupported, "configuration %s is the second stage of a cascade: training it is not supported", c.Name)
+	}
+	if s.Patch != nil {
+		if len(s.Patch) != len(c.PatchSize) || slices.Min(s.Patch) < 1 || slices.Max(s.Patch) > 4096 {
+			return nil, Config{}, fault.New(fault.Argument, "patch %v: configuration %s needs %d numbers of 1 to 4096", s.Patch, c.Name, len(c.PatchSize))
+		}
+		c.PatchSize = s.Patch
+	}
+	if s.Batch == 0 {
+		s.Batch = c.BatchSize
+	}
+	if s.Batch == 0 {
+		return nil, Config{}, fault.New(fault.Model, "%s: configuration %s has no batch_size: choose one", t.Plans.File, c.Name)
+	}
+	s.NoMirroring = s.NoMirroring || c.NoMirroring
+	k := &Trainer{Task: t, Settings: s, configuration: c, architecture: arch}
+	config := Config{Arch: arch, Channels: t.Dataset.NumInputs(c), Heads: t.Dataset.NumHeads(), Patch: c.PatchSize, Batch: s.Batch,
+		Loss: onnx.Loss{BatchDice: c.BatchDice, Ignore: max(0, t.Dataset.IgnoreLabel), Soft: s.Soft, Weighted: s.Weighted}, Dropout: s.Dropout, StochasticDepth: s.StochasticDepth}
+	if t.Dataset.HasRegions() {
+		for _, r := range t.Dataset.Regions() {
+			config.Loss.Regions = append(config.Loss.Regions, r.Values)
+		}
+	}
+	return k, config, nil
 }
 
 // Close frees the trainer.

@@ -50,7 +50,7 @@ class Trainer(Handle):
     clip           bound on the norm of the gradients; math.inf: none
     foreground     share of a batch's samples that hold foreground for certain
     dropout        probability that a channel is dropped
-    stochastic_depth  probability that a residual block is skipped
+    stochastic_depth  probability that a residual block is skipped; 0 for networks without such
 
     Fine-tuning on a case that was corrected:
 

@@ -171,6 +171,23 @@ func (c *Cache) Reference(name string) string {
 	return ""
 }
 
+// Sourced says whether the files that the cases were made of, and the labels they are compared
+// with, are where they were.
+func (c *Cache) Sourced() bool {
+	for _, name := range c.Cases {
+		k, err := c.Case(name)
+		if err != nil {
+			return false
+		}
+		for _, s := range k.Sources {
+			if _, err := os.Stat(s.Path); err != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Close unmaps all cases.
 func (c *Cache) Close() {
 	c.mu.Lock()

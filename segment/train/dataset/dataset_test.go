@@ -156,6 +156,20 @@ func TestResume(t *testing.T) {
 	later := filepath.Join(folder, "second.labels.npy")
 	require.NoError(t, os.WriteFile(label, read(t, label), 0o666)) // a newer file
 	run(true, false)
+	moved := filepath.Join(t.TempDir(), "moved") // the same files elsewhere
+	require.NoError(t, os.Rename(source, moved))
+	gone, err := Open(folder)
+	require.NoError(t, err)
+	assert.False(t, gone.Sourced())
+	gone.Close()
+	image, label = filepath.Join(moved, "i.nii.gz"), filepath.Join(moved, "l.nii.gz")
+	o.Cases[1].Images, o.Cases[1].Label = []string{image}, label
+	run(true, true)
+	there, err := Open(folder)
+	require.NoError(t, err)
+	assert.True(t, there.Sourced())
+	assert.Equal(t, label, there.Reference("second"))
+	there.Close()
 
 	data := read(t, later)
 	data[len(data)-1] ^= 1

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -40,8 +41,8 @@ type Options struct {
 }
 
 // Preprocess fills the cache in a folder, which is made where it does not exist. Cases
-// that are there, made in the same way of the same files (size and time of change) and
-// whole, are kept; so an interrupted call goes on where it was. Errors name the case's
+// that are there, made in the same way of the same files (name, size and time of change;
+// wherever they lie now) and whole, are kept; so an interrupted call goes on where it was. Errors name the case's
 // file: those of OpenLabelled and preprocess.OpenLabelled.
 func Preprocess(ctx context.Context, folder string, o Options) (*Cache, error) {
 	c, err := o.Plans.Configuration(o.Configuration)
@@ -178,8 +179,8 @@ func (m *maker) make(ctx context.Context, c nnunet.RawCase) (kept bool, err erro
 		}
 		sources = append(sources, sourceFile{path, info.Size(), info.ModTime().UnixNano()})
 	}
-	if m.there(c.Name, sources) {
-		return true, nil
+	if there, err := m.there(c.Name, sources); there || err != nil {
+		return true, err
 	}
 	l, err := OpenLabelled(ctx, m.dataset, c)
 	if err != nil {
@@ -315,22 +316,31 @@ func notFinite[T float32 | float64](data []T) (n int) {
 	return n
 }
 
-// there says whether a case made of these files is in the cache, whole.
-func (m *maker) there(name string, sources []sourceFile) bool {
+// there says whether a case made of these files is in the cache, whole, and notes where they
+// lie now.
+func (m *maker) there(name string, sources []sourceFile) (bool, error) {
 	k, err := openCase(m.folder, name, m.digest)
 	if err != nil {
-		return false
+		return false, nil
 	}
 	defer k.unmap()
 	if k.Verify() != nil || len(k.Sources) != len(sources) {
-		return false
+		return false, nil
 	}
 	for i, s := range sources {
-		if k.Sources[i] != s {
-			return false
+		had := k.Sources[i]
+		if filepath.Base(had.Path) != filepath.Base(s.Path) || had.Size != s.Size || had.Modified != s.Modified {
+			return false, nil
 		}
 	}
-	return true
+	if slices.Equal(k.Sources, sources) {
+		return true, nil
+	}
+	k.Sources = sources
+	return true, imageio.WriteFileAtomic(filepath.Join(m.folder, name+".json"), func(w io.Writer) error {
+		_, err := w.Write(marshal(&k.Properties))
+		return err
+	})
 }
 
 // cropFrom returns the first voxel of a crop of full, axis by axis.

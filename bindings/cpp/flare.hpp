@@ -444,6 +444,20 @@ inline std::string evaluate_file(const std::string &prediction, const std::strin
     return detail::reported(status, json, &call);
 }
 
+// What the whole machine does while a command runs, a program with its arguments, by the rules of the
+// FLARE challenges, as JSON. gpu: the index of that to watch. Throws CasesSkipped, which has what was
+// measured, where the command fails.
+inline std::string efficiency(const std::vector<std::string> &command, std::int32_t gpu = 0) {
+    detail::check_library();
+    std::vector<const char *> words{nullptr}; // none is no NULL array
+    for (const std::string &word : command) words.insert(words.end() - 1, word.c_str());
+    flare_efficiency_options o = FLARE_EFFICIENCY_OPTIONS_INIT;
+    o.gpu = gpu;
+    char *json = nullptr;
+    const flare_status status = flare_efficiency(&json, words.data(), command.size(), &o);
+    return detail::reported(status, json);
+}
+
 // -------------------------------------------------------------- converting -----------
 
 // The source of a bundle: folder, or onnx with plans and configuration. "" means not given;

@@ -80,8 +80,8 @@ def main(a, bench):
             [f"a process that labels {a.cases} cases", report.spread(whole)]]
     text = report.table(["", "seconds"], rows)
     text += (f"\n\n- The {a.cases - 1} cases beyond the first take **{report.spread(ratios, 3)}** of {a.cases - 1} times a case alone."
-             f"\n- A process opened the model {max(opened)} time{'s' * (max(opened) != 1)}."
-             f"\n- {source.name}, under {a.cases} names, by {", ".join(m.name for m in models)}, from file to files. A case alone is the median of {SINGLES} calls of "
+             f"\n- A process opened the model {max(opened)} time{'s' if max(opened) != 1 else ''}."
+             f"\n- {source.name}, under {a.cases} names, by {', '.join(m.name for m in models)}, from file to files. A case alone is the median of {SINGLES} calls of "
              "flare_labeller_label after a first one; the first case of a process also opens the model and runs it for the first time.")
     text = f"{where}\n\n{text}"
     print("\n" + text)

@@ -1,6 +1,7 @@
 """What run.py can run on: where the cases are, how many count as what, and the plans of the
 networks. Plain Python."""
 import random
+import shutil
 import subprocess
 
 
@@ -13,6 +14,7 @@ class Dataset:
     tolerance = 1.0  # mm, of NSD
     patch = spacing = ()  # z, y, x; voxels, mm
     batch = 1
+    mirroring = True
     normalization = ""
     intensities: dict = {}
     features: list = []  # by default
@@ -84,21 +86,23 @@ class Phantoms(Dataset):
     labels = ["liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava", "right adrenal gland", "left adrenal gland",
               "gallbladder", "esophagus", "stomach", "duodenum", "left kidney"]
     test, unlabelled, pool, labelled = 20, 60, 10, [10]
-    patch, spacing = (48, 64, 80), (4.0, 4.0, 4.0)
+    patch, spacing, batch = (32, 48, 56), (4.0, 4.0, 4.0), 2  # every second sample is centred on an organ: never with a batch of 1
     normalization, tolerance = "CTNormalization", 2.0
     # A window of soft tissue: percentiles of the foreground would reach down to the gas in the stomach.
     intensities = {"foreground_intensity_properties_per_channel": {"0": {
         "max": 3071.0, "mean": 90.0, "median": 100.0, "min": -1024.0, "percentile_00_5": -170.0, "percentile_99_5": 310.0, "std": 75.0}}}
     features = [16, 32, 48, 64]
+    mirroring = False  # left and right differ
 
     def __init__(self, data, work, seed, flare):
         self.folder = work / "phantoms"
         if not self.folder.exists():
             half = work / "phantoms.half"
+            shutil.rmtree(half, ignore_errors=True)
             subprocess.run([str(flare), "phantom", str(half), "-n", str(self.test + self.unlabelled + self.pool), "--seed", str(500 + seed), "--size", "small"],
                            check=True, stderr=subprocess.DEVNULL)
             for path in half.rglob("phantom_*"):
-                path.rename(path.with_name(path.name.replace("phantom_", f"phantom_{seed}_")))
+                path.rename(path.with_name(path.name.replace("phantom_", f"phantom_{seed}-")))  # _0001 would be a channel
             half.rename(self.folder)
 
 

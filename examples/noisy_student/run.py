@@ -2,7 +2,7 @@
 
     python examples/noisy_student/run.py [--data hippocampus|phantoms] [--seeds 0,1,2] [--labelled 10,20]
         [--name NAME] [--epochs N] [--student-epochs N] [--iterations N] [--optimizer adamw]
-        [--rate 0.001] [--features 16,32,64] [--mode fast]
+        [--rate 0.001] [--features 16,32,64] [--mode fast] [--no-mirroring]
         [--student JSON] [--selection JSON] [--more JSON] [--write]
 
 needs ./build.sh before and, for hippocampus, the data in $FLARE_DATA or ../shared/data. datasets.py
@@ -19,6 +19,10 @@ compared, all of one architecture:
     second round    a noisy student that a noisy student taught
     all labels      one network on pool and unlabelled cases with their manual labels: the upper bound
 
+--no-mirroring trains all of them without mirroring, and no teacher flips, as is always done with
+phantoms, whose sides differ. Then plain and noisy student differ in noise alone, and what the student
+gains over the supervised network is the unlabelled cases'.
+
 Everything lies in build/noisy_student/NAME; whatever interrupts it, the same command goes on.
 --student, --selection and --more change parts of the config of flare student (the student's
 training, the selection, anything else), so that a variant is a NAME with such changes. --write
@@ -28,6 +32,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,39 +96,44 @@ class Split:
 
 
 def train(data, plan, run, settings, train_on, validate_on, mode, mirroring=True, labels=""):
-    """flare train with the settings of a config, unless that was done with these labels (a digest)."""
-    done, asked = run.parent / f"{run.name}_done.json", {"settings": settings, "train": sorted(train_on), "mode": mode, "mirroring": mirroring, "labels": labels}
-    if done.exists() and json.loads(done.read_text()) == asked:
-        return run / "model.onnx"
-    splits = write(run.parent / f"{run.name}_splits.json", [{"train": sorted(train_on), "val": sorted(validate_on)}])
-    flare("train", data, "-o", run, "--resume", "--plans", plan, "--cache", f"{data}_cache", "--splits", splits, "--fold", "0", "--mode", mode,
-          "--epochs", settings["epochs"], "--iterations", settings["iterations"], "--validation", settings["validation_iterations"],
-          "--seed", settings["seed"], "--optimizer", settings["optimizer"], "--rate", settings["learning_rate"],
-          *([] if mirroring else ["--noise", "nomirror"]))
-    write(done, asked)
-    return run / "model.onnx"
+    """flare train, unless that was done with all of this and these labels (a digest)."""
+    asked = {"plan": digest(plan), "settings": settings, "train": sorted(train_on), "mode": mode, "mirroring": mirroring, "labels": labels}
+    state, model = run.parent / f"{run.name}_asked.json", run / "model.onnx"
+    if not state.exists() or json.loads(state.read_text()) != asked:
+        shutil.rmtree(run, ignore_errors=True)
+        write(state, asked)
+    if not model.exists():
+        splits = write(run.parent / f"{run.name}_splits.json", [{"train": sorted(train_on), "val": sorted(validate_on)}])
+        flare("train", data, "-o", run, "--resume", "--plans", plan, "--cache", f"{data}_cache", "--splits", splits, "--fold", "0", "--mode", mode,
+              "--epochs", settings["epochs"], "--iterations", settings["iterations"], "--validation", settings["validation_iterations"],
+              "--seed", settings["seed"], "--optimizer", settings["optimizer"], "--rate", settings["learning_rate"],
+              *([] if mirroring else ["--noise", "nomirror"]))
+    return model
+
+
+def digest(*files):
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
 
 
 def score(model, mirror, images, labels, dataset, tolerance, out, mode):
     """Segments the test cases in a process of their own and scores them, unless that was done
     with this model."""
-    digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    result = out / "result.json"
-    if result.exists() and (r := json.loads(result.read_text()))["model"] == digest:
+    result, identity = out / "result.json", digest(model)
+    if result.exists() and (r := json.loads(result.read_text()))["model"] == identity:
         return r
     flare("segment", "-m", model, *(["--mirror"] if mirror else []), "--mode", mode, images, out / "labels", "--stats", out / "stats.json", quiet=True)
     cases = evaluate(out / "labels", labels, dataset, tolerance, out / "scores.json")
     stats = json.loads((out / "stats.json").read_text())["cases"].values()
     seconds = sorted(s["seconds"]["total"] for s in stats)
-    r = {"model": digest, "cases": cases, "seconds": seconds[len(seconds) // 2], "memory": max(s["peak_memory_bytes"] for s in stats)}
+    r = {"model": identity, "cases": cases, "seconds": seconds[len(seconds) // 2], "memory": max(s["peak_memory_bytes"] for s in stats)}
     write(result, r)
     return r
 
 
 def evaluate(prediction, reference, dataset, tolerance, out):
-    """DSC and NSD of each case and label."""
+    """DSC and NSD of each case and label; 1 where neither has any of it, as in the challenge."""
     flare("evaluate", prediction, reference, "--labels", dataset / "dataset.json", "--tolerance", tolerance, "--json", out, quiet=True)
-    return {c["name"]: [[l["dsc"], l["nsd"]] for l in c["labels"]] for c in json.loads(out.read_text())["cases"]}
+    return {c["name"]: [[1.0 if l[m] is None else l[m] for m in ("dsc", "nsd")] for l in c["labels"]] for c in json.loads(out.read_text())["cases"]}
 
 
 def merged(base, change):
@@ -150,36 +160,38 @@ def experiment(a, seed, count):
               "teacher": {"plans": str(plan), "training": settings},
               "selection": json.loads(a.selection), "student": {"training": noisy | json.loads(a.student)},
               "supervised": settings | {"epochs": a.student_epochs}}
+    if not a.mirroring:
+        config = merged(config, {"teacher": {"training": {"no_mirroring": True}}, "pseudo_labels": {"mirror": False}, "supervised": {"no_mirroring": True}})
     config = merged(config, json.loads(a.more))
-    flips = config.get("pseudo_labels", {}).get("mirror", True)  # or the teacher is trained without mirroring
     flare("student", write(here / "student.json", config))
 
     run = here / "run"
     kept = [d["case"] for d in json.loads((run / "round_1/selection.json").read_text()) if d["kept"]]
     as_teacher = settings | {"epochs": a.student_epochs}
-    unmirrored = train(raw, plan, here / "unmirrored", as_teacher, labelled, labelled, a.mode, mirroring=False)
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted((run / "round_1/labels").glob("*.nii.gz")))).hexdigest()
-    plain = train(run / "round_1/cache", plan, here / "plain_student", as_teacher, labelled + kept, labelled, a.mode, mirroring=flips, labels=digest)
+    labels = digest(*sorted((run / "round_1/labels").glob("*.nii.gz")))
+    plain = train(run / "round_1/cache", plan, here / "plain_student", as_teacher, labelled + kept, labelled, a.mode, mirroring=a.mirroring, labels=labels)
     everything = split.dataset(split.pool + split.unlabelled, f"all/Dataset002_{data.name}")
-    upper = train(everything, plan, folder / "all/run", as_teacher, split.pool + split.unlabelled, split.pool, a.mode)
+    upper = train(everything, plan, folder / "all/run", as_teacher, split.pool + split.unlabelled, split.pool, a.mode, mirroring=a.mirroring)
 
     students = [("noisy student", "student")]
     if (run / "round_1/fine_tuned/model.onnx").exists():
         students.append(("noisy student, fine-tuned", "fine_tuned"))
-    models = [("supervised", run / "supervised/model.onnx", False), ("supervised, 8 flips", run / "supervised/model.onnx", True),
-              ("supervised without mirroring", unmirrored, False),
-              (f"teacher, 5 folds{' x 8 flips' if flips else ''}", run / "teacher/teacher.onnx", flips), ("plain student", plain, False)]
+    models = [("supervised", run / "supervised/model.onnx", False)]
+    if a.mirroring:
+        models += [("supervised, 8 flips", models[0][1], True),
+                   ("supervised without mirroring", train(raw, plan, here / "unmirrored", as_teacher, labelled, labelled, a.mode, mirroring=False), False)]
+    models += [(f"teacher, 5 folds{' x 8 flips' if a.mirroring else ''}", run / "teacher/teacher.onnx", a.mirroring), ("plain student", plain, False)]
     models += [(name, run / f"round_1/{part}/model.onnx", False) for name, part in students]
     models += [(f"second round{name.removeprefix('noisy student')}", run / f"round_2/{part}/model.onnx", False) for name, part in students]
-    models += [("all labels", upper, False), ("all labels, 8 flips", upper, True)]
+    models += [("all labels", upper, False)] + ([("all labels, 8 flips", upper, True)] if a.mirroring else [])
     results = {}
     for name, model, mirror in models:
         part = "".join(c if c.isalnum() else "_" for c in name)
         results[name] = score(model, mirror, folder / "test/images", folder / "test/labels", raw, data.tolerance, here / "scores" / part, a.mode)
         print(f"seed {seed}, {count} labelled, {name}: mean DSC {summary.mean_dsc(results[name]):.4f}", flush=True)
-    labels = evaluate(run / "round_1/labels", folder / "hidden", raw, data.tolerance, here / "pseudo_labels.json")
+    pseudo_labels = evaluate(run / "round_1/labels", folder / "hidden", raw, data.tolerance, here / "pseudo_labels.json")
     agreement = {p.stem: json.loads(p.read_text())["fold_agreement"] for p in (run / "round_1/labels").glob("*.json")}
-    return {"models": results, "kept": len(kept), "pseudo_labels": labels, "agreement": agreement}
+    return {"models": results, "kept": len(kept), "pseudo_labels": pseudo_labels, "agreement": agreement}
 
 
 def main():
@@ -196,6 +208,7 @@ def main():
     p.add_argument("--rate", type=float, default=0.001)
     p.add_argument("--features", type=numbers)
     p.add_argument("--mode", default="fast", choices=["exact", "fast"])
+    p.add_argument("--no-mirroring", action="store_true", help="of any network")
     p.add_argument("--student", default="{}")
     p.add_argument("--selection", default="{}")
     p.add_argument("--more", default="{}")
@@ -203,7 +216,8 @@ def main():
     a = p.parse_args()
     a.student_epochs = a.student_epochs or a.epochs
     data = DATASETS[a.data]
-    a.name = a.name or a.data
+    a.mirroring = data.mirroring and not a.no_mirroring
+    a.name = a.name or a.data + ("_unmirrored" if data.mirroring > a.mirroring else "")
     a.features, a.labelled = a.features or data.features, a.labelled or data.labelled
     a.out = ROOT / "build/noisy_student" / a.name
     a.files = Path(os.environ.get("FLARE_DATA") or ROOT.parent / "shared/data").resolve()

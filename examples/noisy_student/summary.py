@@ -16,19 +16,15 @@ HEAD = """# The noisy student in small
 What `examples/noisy_student/run.py` measured, on the hippocampus MRs of the Medical Segmentation Decathlon
 (CC-BY-SA 4.0) and on synthetic abdominal CTs; the file tells how cases are divided and what the models are. Every
 variant that was tried stands here. DSC and NSD (at 1 mm; phantoms 2 mm) are means over labels, test cases and seeds, in
-percent; intervals are 95 %, by 10,000 bootstrap draws of test cases, paired where differences are given. They tell of
-the test cases, not of how trainings with other seeds would differ: for that, there is the table by seeds.
+percent, and a label that neither has counts 100; intervals are 95 %, by 10,000 bootstrap draws of test cases, paired
+where differences (of DSC) are given. They tell of the test cases, not of how trainings with other seeds would differ:
+for that, there is the table by seeds.
 """
-
-
-def numbers(case, metric):
-    """The scores of a case's labels that have one."""
-    return [s[metric] for s in case if isinstance(s[metric], (int, float))]
 
 
 def per_case(result, metric=0):
     """The mean over labels of each case."""
-    return {name: mean(numbers(c, metric)) for name, c in result["cases"].items() if numbers(c, metric)}
+    return {name: mean(label[metric] for label in c) for name, c in result["cases"].items()}
 
 
 def mean_dsc(result):
@@ -50,8 +46,8 @@ def interval(seeds):
     return sum(s for s, _ in groups) / sum(n for _, n in groups), draws[int(0.025 * DRAWS)], draws[int(0.975 * DRAWS) - 1]
 
 
-def percent(result):
-    return {name: 100 * v for name, v in per_case(result).items()}
+def percent(result, metric=0):
+    return {name: 100 * v for name, v in per_case(result, metric).items()}
 
 
 def difference(one, other):
@@ -86,16 +82,15 @@ def text(everything, a, data, arguments):
              f"teacher's folds, {a.student_epochs} for the others; {a.optimizer}, rate {a.rate:g}; mode {a.mode}; seeds {', '.join(map(str, a.seeds))}."]
     for count, seeds in everything.items():
         results = {name: [s["models"][name] for s in seeds.values()] for name in next(iter(seeds.values()))["models"]}
+        others = {n: title for b, title in BASELINES.items() for n in results if n in (b, f"{b} x 8 flips")}
         rows = []
         for name, r in results.items():
-            row = [name, "{:.2f} ({:.2f} .. {:.2f})".format(*interval([percent(s) for s in r]))]
-            row.append(f"{100 * mean(mean(per_case(s, 1).values()) for s in r):.2f}")
-            others = [next(n for n in results if n == other or n == f"{other} x 8 flips") for other in BASELINES]
+            row = [name, *("{:.2f} ({:.2f} .. {:.2f})".format(*interval([percent(s, metric) for s in r])) for metric in (0, 1))]
             row += ["" if name == other else signed(difference(r, results[other])) for other in others]
             row += [f"{median(s['seconds'] for s in r):.3f}", f"{max(s['memory'] for s in r) / 1e6:.0f}"]
             rows.append(row)
-        parts.append(f"**{count} labelled cases**\n\n" + table(["model", "DSC", "NSD", *BASELINES.values(), "s a case", "peak MB"], rows))
-        organs = [[name] + [f"{100 * mean(numbers([c[i] for s in r for c in s['cases'].values()], 0)):.1f}" for i in range(len(data.labels))]
+        parts.append(f"**{count} labelled cases**\n\n" + table(["model", "DSC", "NSD", *others.values(), "s a case", "peak MB"], rows))
+        organs = [[name] + [f"{100 * mean(c[i][0] for s in r for c in s['cases'].values()):.1f}" for i in range(len(data.labels))]
                   for name, r in results.items()]
         parts.append(table(["DSC by label", *data.labels], organs))
         by_seed = [[name] + [f"{100 * mean_dsc(s):.2f}" for s in r] for name, r in results.items()]

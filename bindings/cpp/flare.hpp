@@ -445,8 +445,8 @@ inline std::string evaluate_file(const std::string &prediction, const std::strin
 }
 
 // What the whole machine does while a command runs, a program with its arguments, by the rules of the
-// FLARE challenges, as JSON. gpu: the index of that to watch. Throws CasesSkipped, which has what was
-// measured, where the command fails.
+// FLARE challenges, as JSON. gpu: the index of that to watch. Throws where the command fails;
+// flare_efficiency gives what was measured then.
 inline std::string efficiency(const std::vector<std::string> &command, std::int32_t gpu = 0) {
     detail::check_library();
     std::vector<const char *> words{nullptr}; // none is no NULL array
@@ -455,7 +455,9 @@ inline std::string efficiency(const std::vector<std::string> &command, std::int3
     o.gpu = gpu;
     char *json = nullptr;
     const flare_status status = flare_efficiency(&json, words.data(), command.size(), &o);
-    return detail::reported(status, json);
+    std::string measured = detail::take(json);
+    detail::check(status);
+    return measured;
 }
 
 // -------------------------------------------------------------- converting -----------

@@ -27,6 +27,12 @@ static inline int32_t callEvaluateProgress(const flare_evaluate_options *options
     return options->progress(fraction, phase, options->progress_user);
 }
 
+static inline int32_t callEfficiencyProgress(const flare_efficiency_options *options,
+                                             const char *phase)
+{
+    return options->progress(0, phase, options->progress_user);
+}
+
 static inline int32_t callLabelProgress(const flare_pseudo_label_options *options, double fraction,
                                         const char *phase)
 {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"time"
+	"unsafe"
 
 	"github.com/libflare/libflare/segment"
 	"github.com/libflare/libflare/segment/evaluate"
@@ -104,4 +105,28 @@ func giveReport(ctx context.Context, out **C.char, r *evaluate.Report, o *C.flar
 		return err
 	}
 	return cJSON(out, r)
+}
+
+//export flareGoEfficiency
+func flareGoEfficiency(text, out, command **C.char, count C.size_t, o *C.flare_efficiency_options) C.flare_status {
+	return edge(text, func() error {
+		var words []string
+		for _, word := range unsafe.Slice(command, int(count)) {
+			words = append(words, C.GoString(word))
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		measured, failed := evaluate.Measure(ctx, int(o.gpu), words, func() {
+			if o.progress != nil && ctx.Err() == nil && C.callEfficiencyProgress(o, phaseText("measure")) != 0 {
+				cancel()
+			}
+		})
+		if measured == nil || segment.KindOf(failed) == segment.ErrCancelled {
+			return failed
+		}
+		if err := cJSON(out, measured); err != nil {
+			return err
+		}
+		return failed
+	})
 }

@@ -106,6 +106,7 @@ enum {
     OPEN_OPTIONS_FIRST    = offsetof(flare_open_options, reserved) + sizeof(int32_t),
     SEGMENT_OPTIONS_FIRST = offsetof(flare_segment_options, postprocess) + sizeof(int32_t),
     EVALUATE_OPTIONS_FIRST = offsetof(flare_evaluate_options, progress_user) + sizeof(void *),
+    EFFICIENCY_OPTIONS_FIRST = offsetof(flare_efficiency_options, reserved) + sizeof(int32_t),
     CONVERT_OPTIONS_FIRST = offsetof(flare_convert_options, checkpoint) + sizeof(char *),
     STRUCT_MAX            = 65536 /* a larger struct_size was never set */
 };
@@ -158,6 +159,11 @@ void flare_segment_options_init(flare_segment_options *options, size_t struct_si
 }
 
 void flare_evaluate_options_init(flare_evaluate_options *options, size_t struct_size)
+{
+    edge_init(options, struct_size);
+}
+
+void flare_efficiency_options_init(flare_efficiency_options *options, size_t struct_size)
 {
     edge_init(options, struct_size);
 }
@@ -334,6 +340,22 @@ flare_status flare_evaluate_file(char **out, const char *prediction, const char 
     TAKE(copy, EVALUATE_OPTIONS_FIRST, options, "flare_evaluate_options");
     return edge_keep(flareGoEvaluateFile(&text, out, (char *)prediction, (char *)reference, &copy),
                 &text);
+}
+
+flare_status flare_efficiency(char **out, const char *const *command, size_t count,
+                              const flare_efficiency_options *options)
+{
+    flare_efficiency_options copy;
+    char                    *text = NULL;
+    REFUSE_FORKED();
+    REFUSE_NULL(out);
+    *out = NULL;
+    REFUSE_NULL(command);
+    for (size_t i = 0; i < count; i++)
+        REFUSE_NULL(command[i]);
+    TAKE(copy, EFFICIENCY_OPTIONS_FIRST, options, "flare_efficiency_options");
+    REFUSE_RESERVED(copy);
+    return edge_keep(flareGoEfficiency(&text, out, (char **)command, count, &copy), &text);
 }
 
 /* -------------------------------------------------------------- converting ------- */

@@ -394,6 +394,30 @@ FLARE_API flare_status flare_evaluate_file(char **out, const char *prediction,
                                            const char *reference,
                                            const flare_evaluate_options *options);
 
+typedef struct flare_efficiency_options {
+    size_t            struct_size;   /* sizeof(flare_efficiency_options)                   */
+    flare_progress_fn progress;      /* or NULL; told of every sample, fraction 0, phase
+                                      * "measure"; what cancels interrupts the command     */
+    void             *progress_user;
+    int32_t           gpu;           /* index of the GPU to watch, with nvidia-smi         */
+    int32_t           reserved;      /* 0                                                  */
+} flare_efficiency_options;
+
+#define FLARE_EFFICIENCY_OPTIONS_INIT { sizeof(flare_efficiency_options), 0, 0, 0, 0 }
+FLARE_API void flare_efficiency_options_init(flare_efficiency_options *options, size_t struct_size);
+
+/* Runs a program, command[0] of PATH with its arguments, count in all, as a child that has this
+ * process's standard input, output and error, and measures by the rules of the FLARE challenges
+ * what the whole machine does meanwhile, with a sample every 0.1 s. Gives JSON (caller frees):
+ *   {"seconds": d, "cpu_seconds": d, "peak_memory_bytes": n, "max_cpu_percent": d,
+ *    "auc_cpu_percent_s": d, "max_ram_mb": d, "auc_ram_mb_s": d, "max_gpu_mb": d,
+ *    "max_gpu_mb_flare22": d, "auc_gpu_mb_s": d, "auc_gpu_mb_s_over_2048": d,
+ *    "samples": {"cpu_percent": [...], "ram_mb": [...], "gpu_mb": [...]}}
+ * auc is the area under the curve; null stands for GPU numbers where there is no nvidia-smi. A
+ * command that fails is FLARE_ERR_INTERNAL, and *out is given all the same. Linux only. */
+FLARE_API flare_status flare_efficiency(char **out, const char *const *command, size_t count,
+                                        const flare_efficiency_options *options);
+
 /* -------------------------------------------------------------- converting ------- */
 
 typedef struct flare_convert_options {

@@ -444,6 +444,22 @@ inline std::string evaluate_file(const std::string &prediction, const std::strin
     return detail::reported(status, json, &call);
 }
 
+// What the whole machine does while a command runs, a program with its arguments, by the rules of the
+// FLARE challenges, as JSON. gpu: the index of that to watch. Throws where the command fails;
+// flare_efficiency gives what was measured then.
+inline std::string efficiency(const std::vector<std::string> &command, std::int32_t gpu = 0) {
+    detail::check_library();
+    std::vector<const char *> words{nullptr}; // none is no NULL array
+    for (const std::string &word : command) words.insert(words.end() - 1, word.c_str());
+    flare_efficiency_options o = FLARE_EFFICIENCY_OPTIONS_INIT;
+    o.gpu = gpu;
+    char *json = nullptr;
+    const flare_status status = flare_efficiency(&json, words.data(), command.size(), &o);
+    std::string measured = detail::take(json);
+    detail::check(status);
+    return measured;
+}
+
 // -------------------------------------------------------------- converting -----------
 
 // The source of a bundle: folder, or onnx with plans and configuration. "" means not given;

@@ -100,6 +100,14 @@ static void test_evaluate() {
     for (const char *folder : {"references", "predictions"}) std::filesystem::remove_all(folder);
 }
 
+#ifdef __linux__
+static void test_efficiency() {
+    CHECK(flare::efficiency({"true"}).find("\"max_ram_mb\":") != std::string::npos);
+    CHECK(thrown([] { flare::efficiency({}); }) == FLARE_ERR_ARGUMENT);
+    CHECK(thrown([] { flare::efficiency({"false"}); }) == FLARE_ERR_INTERNAL);
+}
+#endif
+
 static void test_images() {
     std::vector<std::int16_t> voxels(24);
     for (std::size_t i = 0; i < voxels.size(); i++) voxels[i] = std::int16_t(i * 1000 - 9000);
@@ -434,6 +442,9 @@ int main() {
     try {
         test_without_model();
         test_evaluate();
+#ifdef __linux__
+        test_efficiency();
+#endif
         test_images();
         if (const char *network = std::getenv("FLARE_TEST_NETWORK")) {
             test_trainer(network);

@@ -128,6 +128,13 @@ int main(int argc, char **argv)
     FIELD(flare_evaluate_options, progress);
     FIELD(flare_evaluate_options, progress_user);
 
+    SIZE(flare_efficiency_options);
+    FIELD(flare_efficiency_options, struct_size);
+    FIELD(flare_efficiency_options, progress);
+    FIELD(flare_efficiency_options, progress_user);
+    FIELD(flare_efficiency_options, gpu);
+    FIELD(flare_efficiency_options, reserved);
+
     SIZE(flare_convert_options);
     FIELD(flare_convert_options, struct_size);
     FIELD(flare_convert_options, folder);

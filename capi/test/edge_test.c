@@ -392,6 +392,33 @@ static void test_evaluate_bad_folder(void)
     CHECK(remove("labels/a.nii") == 0 && rmdir("labels") == 0 && remove("page") == 0);
 }
 
+static void test_efficiency(void)
+{
+    char                    *text    = NULL;
+    const char              *sleep[] = {"sleep", "0.15"}, *fail[] = {"false"}, *none[] = {"no-such-command"},
+               *rest[] = {"sleep", "60"}, *null[] = {NULL};
+    flare_efficiency_options options = FLARE_EFFICIENCY_OPTIONS_INIT;
+    CHECK_STATUS(flare_efficiency(NULL, sleep, 2, NULL), FLARE_ERR_ARGUMENT, "out is NULL");
+    CHECK_STATUS(flare_efficiency(&text, NULL, 2, NULL), FLARE_ERR_ARGUMENT, "command is NULL");
+    CHECK_STATUS(flare_efficiency(&text, null, 1, NULL), FLARE_ERR_ARGUMENT, "command[i] is NULL");
+    CHECK_STATUS(flare_efficiency(&text, sleep, 0, NULL), FLARE_ERR_ARGUMENT, "no command");
+    CHECK_STATUS(flare_efficiency(&text, sleep, 2, NULL), FLARE_OK, "");
+    CHECK(text != NULL && strstr(text, "{\"seconds\":0.") == text && strstr(text, "\"ram_mb\":[") != NULL);
+    flare_free(text);
+    CHECK_STATUS(flare_efficiency(&text, fail, 1, NULL), FLARE_ERR_INTERNAL, "exit status 1");
+    CHECK(text != NULL && strstr(text, "\"max_ram_mb\":") != NULL);
+    flare_free(text);
+    CHECK_STATUS(flare_efficiency(&text, none, 1, NULL), FLARE_ERR_NOT_FOUND, "no-such-command");
+    CHECK(text == NULL);
+    options.progress = never;
+    CHECK_STATUS(flare_efficiency(&text, rest, 2, &options), FLARE_ERR_CANCELLED, "cancelled");
+    CHECK(text == NULL);
+    options.gpu = -1;
+    CHECK_STATUS(flare_efficiency(&text, sleep, 2, &options), FLARE_ERR_ARGUMENT, "index is -1");
+    options.reserved = 1;
+    CHECK_STATUS(flare_efficiency(&text, sleep, 2, &options), FLARE_ERR_VERSION, "reserved");
+}
+
 static void test_evaluate(void)
 {
     uint8_t                predicted[24] = {0}, expected[24] = {0};
@@ -543,6 +570,7 @@ int main(void)
     test_init_functions();
     test_convert_needs_one_source();
     test_evaluate();
+    test_efficiency();
     test_log_levels();
     test_long_error_text();
     test_fork();

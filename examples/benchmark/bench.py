@@ -19,6 +19,9 @@
     bench kernels   the loops around the network against copying memory
     bench overlap   the rest in turn with the network, and beside it, by number of threads
     bench binding   what the Python binding adds to the C call, in seconds and memory
+    bench labels [--cases N] [--runs N] [MODEL ..]
+                    pseudo-labels of 100 hippocampus cases in a process, against 100 times a single case; MODEL:
+                    the teacher's folds, the shipped student by default
 
 Every one takes --write: results also go to RESULTS.md, and times by phase to phases.svg.
 """
@@ -253,17 +256,21 @@ def bench(a):
 # ------------------------------------------------------------------------------- options
 
 
-def soak(a):
-    """In an interpreter that has numpy, which the binding needs."""
+def with_numpy():
+    """An interpreter that has numpy, which the binding needs."""
     python = sys.executable
     if subprocess.run([python, "-c", "import numpy"], stderr=subprocess.DEVNULL).returncode:
         python = OUT / "venv/bin/python"
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", OUT / "venv"], check=True)
             subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "numpy"], check=True)
+    return python
+
+
+def soak(a):
     phantom = OUT / "small/imagesTr/phantom_0000_0000.nii.gz"
     measure.run([FLARE, "phantom", "--size", "small", OUT / "small"])
-    r = subprocess.run([python, HERE / "soak.py", "-n", str(a.runs), ROOT / "examples/demo/flare13_phantom.onnx", a.ct or phantom],
+    r = subprocess.run([with_numpy(), HERE / "soak.py", "-n", str(a.runs), ROOT / "examples/demo/flare13_phantom.onnx", a.ct or phantom],
                        env={**os.environ, "PYTHONPATH": str(ROOT / "bindings/python")}, stdout=subprocess.PIPE, text=True)
     print(r.stdout, end="")
     if a.write:
@@ -283,6 +290,11 @@ def overlap(a):
 
 def binding(a):
     import binding as o
+    return o.main(a, sys.modules[__name__])
+
+
+def labels(a):
+    import labelling as o
     return o.main(a, sys.modules[__name__])
 
 
@@ -316,7 +328,7 @@ def interpreter(name):
 def main():
     commands = {"soak": soak, "kernels": kernels, "overlap": overlap, "slices": limits, "large": limits, "teacher": limits,
                 "hippocampus": hippocampus, "step": step, "evaluate": evaluate,
-                "binding": binding}
+                "binding": binding, "labels": labels}
     command = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in commands else "bench"
     parser = argparse.ArgumentParser(prog="./build.sh bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
@@ -335,12 +347,16 @@ def main():
         parser.add_argument("--runs", type=int, default={"soak": 200, "step": 5}.get(command, 3))
     if command == "evaluate":
         parser.add_argument("--script", metavar="FILE", type=Path)
-    if command not in ("kernels", "overlap", "hippocampus", "step", "evaluate"):
+    if command == "labels":
+        parser.add_argument("--cases", type=int, default=100)
+    if command not in ("kernels", "overlap", "hippocampus", "step", "evaluate", "labels"):
         parser.add_argument("ct", nargs="?", type=Path, metavar="CT")
-    if command == "bench":
+    if command in ("bench", "labels"):
         parser.add_argument("model", nargs="*", type=Path, metavar="MODEL")
     a = parser.parse_args(sys.argv[1 if command == "bench" else 2:])
     a.command = command
+    if command == "labels" and a.cases < 2:
+        parser.error(f"--cases is {a.cases}: 2 at least")
     for path in [p for p in [getattr(a, "ct", None), *getattr(a, "model", [])] if p]:
         if not path.exists():
             parser.error(f"{path} does not exist")

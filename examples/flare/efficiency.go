@@ -27,7 +27,7 @@ func (c *efficiencyCommand) Run(ctx context.Context, d *display) error {
 	if c.Command[0] == "--" {
 		c.Command = c.Command[1:]
 	}
-	e, failed := evaluate.Measure(ctx, c.Gpu, c.Command)
+	e, failed := evaluate.Measure(ctx, c.Gpu, c.Command, nil)
 	if e == nil {
 		return failed
 	}

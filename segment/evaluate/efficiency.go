@@ -49,10 +49,13 @@ type Samples struct {
 }
 
 // Measure runs a command, which has this process's standard input, output and error, and samples the
-// machine meanwhile; gpu is the index of the GPU to watch. A command that fails gives an error of kind
-// Internal with what was measured; one that cannot be started NotFound or IO. Cancelling ctx interrupts it.
-// Linux only: Unsupported elsewhere.
-func Measure(ctx context.Context, gpu int, command []string) (*Efficiency, error) {
+// machine meanwhile; gpu is the index of the GPU to watch. tick, unless nil, is called on the caller's
+// goroutine with every sample. A command that fails gives an error of kind Internal with what was measured;
+// one that cannot be started NotFound or IO. Cancelling ctx interrupts it. Linux only: Unsupported elsewhere.
+func Measure(ctx context.Context, gpu int, command []string, tick func()) (*Efficiency, error) {
+	if gpu < 0 {
+		return nil, fault.New(fault.Argument, "the GPU's index is %d, must be 0 or more", gpu)
+	}
 	if len(command) == 0 {
 		return nil, fault.New(fault.Argument, "there is no command to measure")
 	}
@@ -78,12 +81,17 @@ func Measure(ctx context.Context, gpu int, command []string) (*Efficiency, error
 		return nil, fault.New(fault.IO, "%w", err)
 	}
 	var s Samples
-	wait := parallel.Go(func() error { return m.sample(&s, over) })
-	err := c.Wait()
-	seconds := time.Since(begin).Seconds()
-	close(over)
-	if failed := wait(); failed != nil {
-		return nil, failed
+	var seconds float64
+	wait := parallel.Go(func() error {
+		defer close(over)
+		err := c.Wait()
+		seconds = time.Since(begin).Seconds()
+		return err
+	})
+	unseen := m.sample(&s, over, tick)
+	err := wait()
+	if unseen != nil {
+		return nil, unseen
 	}
 	e := s.efficiency()
 	e.Seconds, e.CPUSeconds = seconds, (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Seconds()
@@ -138,7 +146,7 @@ type machine struct {
 }
 
 // sample takes samples until over is closed, one at least.
-func (m *machine) sample(s *Samples, over <-chan struct{}) error {
+func (m *machine) sample(s *Samples, over <-chan struct{}, tick func()) error {
 	for {
 		select {
 		case <-over:
@@ -158,6 +166,9 @@ func (m *machine) sample(s *Samples, over <-chan struct{}) error {
 		s.CPU, s.RAM = append(s.CPU, cpu), append(s.RAM, ram)
 		if gpu := m.gpu.Load(); gpu > 0 {
 			s.GPU = append(s.GPU, float64(gpu-1))
+		}
+		if tick != nil {
+			tick()
 		}
 	}
 }

@@ -71,7 +71,7 @@ func TestSamplesOfAMachine(t *testing.T) {
 // TestMeasure runs commands beside an nvidia-smi that tells of 16384 MB, 4000 of them free.
 func TestMeasure(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		_, err := Measure(context.Background(), 0, []string{"true"})
+		_, err := Measure(context.Background(), 0, []string{"true"}, nil)
 		assert.Equal(t, fault.Unsupported, fault.KindOf(err))
 		t.Skip("Linux only")
 	}
@@ -79,25 +79,27 @@ func TestMeasure(t *testing.T) {
 	script := "#!/bin/sh\ncase \"$*\" in *'-i 3'*) while :; do echo '16384, 4000'; sleep 0.05; done;; esac\n"
 	require.NoError(t, os.WriteFile(filepath.Join(tools, "nvidia-smi"), []byte(script), 0o777))
 	t.Setenv("PATH", tools+":"+os.Getenv("PATH"))
-	e, err := Measure(context.Background(), 3, []string{"sleep", "0.35"})
+	ticks := 0
+	e, err := Measure(context.Background(), 3, []string{"sleep", "0.35"}, func() { ticks++ })
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, e.Seconds, 0.35)
 	assert.NotEmpty(t, e.Samples.RAM)
+	assert.Len(t, e.Samples.RAM, ticks)
 	assert.Equal(t, len(e.Samples.RAM), len(e.Samples.CPU))
 	assert.Equal(t, Number(12384), e.MaxGPU)
 	assert.Greater(t, e.MaxRAM, Number(0))
 	assert.Greater(t, e.PeakRSS, int64(0))
 
-	e, err = Measure(context.Background(), 0, []string{"sh", "-c", "exit 3"})
+	e, err = Measure(context.Background(), 0, []string{"sh", "-c", "exit 3"}, nil)
 	assert.ErrorContains(t, err, "exit status 3")
 	assert.NotNil(t, e)
 	assert.False(t, e.MaxGPU.defined(), "the machine has no GPU 0")
-	_, err = Measure(context.Background(), 0, []string{"no-such-command"})
+	_, err = Measure(context.Background(), 0, []string{"no-such-command"}, nil)
 	assert.Equal(t, fault.NotFound, fault.KindOf(err))
-	_, err = Measure(context.Background(), 0, nil)
+	_, err = Measure(context.Background(), 0, nil, nil)
 	assert.Equal(t, fault.Argument, fault.KindOf(err))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err = Measure(ctx, 0, []string{"sleep", "60"})
+	_, err = Measure(ctx, 0, []string{"sleep", "60"}, nil)
 	assert.Equal(t, fault.Cancelled, fault.KindOf(err))
 }

@@ -8,7 +8,7 @@ Research software, not a medical device.
         labels = model.segment(sitk.ReadImage("ct.nii.gz"))  # an image on the same grid
 
 Model is an open model, Trainer a network in training, convert makes one file of an nnU-Net
-results folder, evaluate compares labels with a reference, read and write are for image files,
+results folder, evaluate compares labels with a reference, efficiency measures a command, read and write are for image files,
 show is a view for notebooks, devices tells what this machine can run on. flare.dicom has DICOM
 series and segmentations. Every failure of the library is a flare.Error; each kind of failure has
 a class of its own. Nothing is printed; set_log tells more.
@@ -44,7 +44,7 @@ from ._errors import (
     UnsupportedError,
     VersionError,
 )
-from ._evaluate import evaluate, evaluate_file
+from ._evaluate import efficiency, evaluate, evaluate_file
 from ._image import Image, read, write
 from ._model import Model
 from ._show import show
@@ -77,6 +77,7 @@ __all__ = [
     "VersionError",
     "convert",
     "devices",
+    "efficiency",
     "evaluate",
     "evaluate_file",
     "load",

@@ -118,6 +118,16 @@ class EvaluateOptions(_Sized):
     ]
 
 
+class EfficiencyOptions(_Sized):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("progress", ProgressFn),
+        ("progress_user", c_void_p),
+        ("gpu", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
 class PseudoLabelOptions(_Sized):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -294,6 +304,11 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flare_evaluate_file": (
         c_int32,
         [POINTER(c_void_p), c_char_p, c_char_p, POINTER(EvaluateOptions)],
+    ),
+    "flare_efficiency_options_init": (None, [POINTER(EfficiencyOptions), c_size_t]),
+    "flare_efficiency": (
+        c_int32,
+        [POINTER(c_void_p), POINTER(c_char_p), c_size_t, POINTER(EfficiencyOptions)],
     ),
     "flare_pseudo_label_options_init": (None, [POINTER(PseudoLabelOptions), c_size_t]),
     "flare_pseudo_label": (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +114,33 @@ def evaluate_file(
     options.progress = callback.pointer
     return _call.report(
         lambda out: int(library.flare_evaluate_file(out, source, target, ctypes.byref(options))),
+        stop,
+        callback,
+    )
+
+
+def efficiency(command: Sequence[_abi.Path], *, gpu: int = 0) -> dict[str, Any]:
+    """Runs a command and measures what the whole machine does meanwhile by the rules of the FLARE
+    challenges, with a sample every 0.1 s: `flare efficiency`. Linux only.
+
+    command        a program and its arguments, which has this process's standard input and output
+    gpu            index of the GPU to watch, with nvidia-smi
+
+    Returns seconds, cpu_seconds, and of CPU, RAM and GPU memory maximum, area under the curve and
+    samples (flare.h describes all). Where the command fails the exception has that in its attribute
+    report. Ctrl-C interrupts it.
+
+        flare.efficiency(["python", "train.py"])["max_ram_mb"]
+    """
+    if isinstance(command, (str, bytes, os.PathLike)):
+        raise TypeError(f"command is {command!r}; expected a list of a program and its arguments")
+    library = _abi.library()
+    words = [_abi.c_path("command", word) for word in command]
+    array = (ctypes.c_char_p * len(words))(*words)
+    callback, stop = _call.stoppable(None)
+    options = _abi.EfficiencyOptions(gpu=gpu, progress=callback.pointer)
+    return _call.report(
+        lambda out: int(library.flare_efficiency(out, array, len(words), ctypes.byref(options))),
         stop,
         callback,
     )

@@ -302,6 +302,8 @@ flare_status flare_evaluate_file(char **out, const char *prediction, const char 
     return strcmp(prediction, "broken") == 0 ? fail(FLARE_ERR_FORMAT, "1 of 2 cases") : FLARE_OK;
 }
 
+void flare_efficiency_options_init(flare_efficiency_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
+flare_status flare_efficiency(char **out, const char *const *command, size_t n, const flare_efficiency_options *o) { (void)command, (void)n, (void)o; *out = NULL; NONE }
 void flare_pseudo_label_options_init(flare_pseudo_label_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 void flare_student_options_init(flare_student_options *o, size_t n) { memset(o, 0, n); o->struct_size = n; }
 

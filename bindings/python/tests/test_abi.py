@@ -17,6 +17,7 @@ STRUCTS = {
     "flare_segment_options": _abi.SegmentOptions,
     "flare_write_options": _abi.WriteOptions,
     "flare_evaluate_options": _abi.EvaluateOptions,
+    "flare_efficiency_options": _abi.EfficiencyOptions,
     "flare_convert_options": _abi.ConvertOptions,
     "flare_pseudo_label_options": _abi.PseudoLabelOptions,
     "flare_student_options": _abi.StudentOptions,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +160,33 @@ def test_files_of_simpleitk(real: str, tmp_path: Path, dtype: str) -> None:
         sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
     report = flare.evaluate_file(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz", tolerance_mm=0.5)
     assert report["labels"] == flare.evaluate(p, r, SPACING, tolerance_mm=0.5)["labels"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures on Linux alone")
+def test_efficiency(real: str, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    script = "import sys, time; open(sys.argv[1], 'w').close(); time.sleep(0.25)"
+    got = flare.efficiency([sys.executable, "-c", script, made])
+    assert made.exists()
+    assert got["seconds"] >= 0.25 and got["cpu_seconds"] > 0 and got["peak_memory_bytes"] > 1e6
+    samples = got["samples"]
+    assert len(samples["cpu_percent"]) == len(samples["ram_mb"]) > 1
+    assert got["max_ram_mb"] == max(samples["ram_mb"])
+    assert got["auc_ram_mb_s"] == pytest.approx(0.1 * sum(samples["ram_mb"]))
+    with pytest.raises(flare.InternalError, match="exit status 3") as caught:
+        flare.efficiency([sys.executable, "-c", "raise SystemExit(3)"])
+    assert caught.value.report is not None and caught.value.report["seconds"] > 0
+    with pytest.raises(flare.NotFoundError, match="no-such-command"):
+        flare.efficiency(["no-such-command"])
+    with pytest.raises(flare.ArgumentError, match="no command"):
+        flare.efficiency([])
+    with pytest.raises(TypeError, match="list of a program"):
+        flare.efficiency("sleep 1")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures on Linux alone")
+def test_efficiency_interrupted(real: str) -> None:
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        flare.efficiency(["sleep", "60"])

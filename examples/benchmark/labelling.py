@@ -86,7 +86,7 @@ def main(a, bench):
     text = f"{where}\n\n{text}"
     print("\n" + text)
     if a.write:
-        report.write("labels", f"Pseudo-labels of {a.cases} cases", text, bench.HERE / "RESULTS.md")
+        report.write("pseudo_labels", f"Pseudo-labels of {a.cases} cases", text, bench.HERE / "RESULTS.md")
     return 0 if median(ratios) <= 1.05 and max(opened) == 1 else 1
 
 

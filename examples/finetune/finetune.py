@@ -27,9 +27,11 @@ def dice(found: Any, truth: Any, value: int) -> float:
 
 
 def patch_of(size: list[int]) -> list[int]:
-    """Half the model's patch along each axis, so that steps are quick; whole multiples of 16, and
-    thus of every stride."""
-    return [max(min(16, n), n // 2 // 16 * 16) for n in size]
+    """The model's patch, halved along each axis until it has at most 2^17 voxels, so that steps are
+    quick; whole multiples of 16, and thus of every stride."""
+    while np.prod(size) > 1 << 17:
+        size = [max(min(16, n), n // 2 // 16 * 16) for n in size]
+    return size
 
 
 def main() -> None:

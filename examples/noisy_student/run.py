@@ -26,7 +26,8 @@ gains over the supervised network is the unlabelled cases'.
 Everything lies in build/noisy_student/NAME; whatever interrupts it, the same command goes on.
 --student, --selection and --more change parts of the config of flare student (the student's
 training, the selection, anything else), so that a variant is a NAME with such changes. --write
-puts the variant's part into RESULTS.md, and NAME.svg. Plain Python.
+puts the variant's part into RESULTS.md, and NAME.svg (NAME_10 if of these numbers of labelled cases only
+10 were asked for). Plain Python.
 """
 import argparse
 import hashlib
@@ -228,7 +229,7 @@ def main():
     text = summary.text(everything, a, data, arguments)
     print(text)
     if a.write:
-        summary.write(text, everything, data, a.name, HERE)
+        summary.write(text, everything, data, a.name + "".join(f"_{n}" for n in a.labelled if a.labelled != data.labelled), HERE)
 
 
 if __name__ == "__main__":

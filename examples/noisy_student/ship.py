@@ -1,13 +1,12 @@
-"""Takes a student of run.py into the repository, with its test cases' scores in exact mode, which
-tests make again. Plain Python.
+"""Takes a student of run.py into the repository, with its test cases' scores in exact mode. Plain Python.
 
     python examples/noisy_student/ship.py hippocampus [SEED] [LABELLED]
     python examples/noisy_student/ship.py phantoms [SEED] [LABELLED]
 
 of build/noisy_student/NAME. The one of hippocampus becomes hippocampus.onnx and .json, of which
-MODEL_CARD.md tells; that of phantoms the demo's network, examples/demo/flare13_phantom.onnx and
-.json, of which the card there tells. The phantoms that score it are of clinical size, and other
-patients than run.py's."""
+MODEL_CARD.md tells; a test of segment/student makes the scores again. That of phantoms is for the
+demo, in place of examples/demo/flare13_phantom.onnx, with a .json beside it; the phantoms that score
+it are of clinical size, and other patients than run.py's."""
 import argparse
 import json
 import shutil

@@ -103,7 +103,13 @@ func shardsOfARun(t *testing.T, dir, config string) {
 	if !slices.Equal(made(), before) {
 		t.Error("labels that shards had made were made again")
 	}
-	if got := names(t, filepath.Join(dir, "run", "round_1", "dataset", "weightsTr")); !slices.Equal(got, []string{"u1.nii.gz", "u2.nii.gz"}) {
-		t.Errorf("weights: %v", got)
+	var dataset struct {
+		Dataset map[string]struct{ Weight string }
+	}
+	read(t, filepath.Join(dir, "run", "round_1", "dataset", "dataset.json"), &dataset)
+	for _, name := range []string{"u1", "u2"} {
+		if got, want := dataset.Dataset[name].Weight, filepath.Join(labels, "weights", name+".nii.gz"); got != want {
+			t.Errorf("the weights of %s are read from %q, expected %q", name, got, want)
+		}
 	}
 }

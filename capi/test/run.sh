@@ -55,12 +55,13 @@ for constant in $(grep -oE '\bFLARE_[A-Z0-9_]+ +(= )?-?[0-9]' "$root/include/fla
     grep -q "^$constant " "$here/abi.txt" || { echo "FAIL abi.txt lacks $constant" >&2; exit 1; }
 done
 
-for test in load edge image panic model trainer; do
+for test in load edge evaluate image panic model trainer; do
     $CC -std=gnu11 -g -Wall -Wextra -Werror -I"$root/include" "$here/${test}_test.c" -o "$work/${test}_test" $link
 done
 # A busy machine may be late twice, not three times.
 pass load_test sh -c '"$0" "$1" 2>/dev/null || "$0" "$1" 2>/dev/null || "$0" "$1"' "$work/load_test" "$lib/libflare.so.1"
 pass edge_test "$work/edge_test"
+pass evaluate_test "$work/evaluate_test"
 pass image_test "$work/image_test"
 pass trainer_test "$work/trainer_test"
 $CXX -std=c++17 $strict -I"$root/bindings/cpp" "$root/bindings/cpp/hpp_test.cpp" -o "$work/hpp_test" $link

@@ -294,7 +294,7 @@ FLARE_API flare_status flare_cancel(flare_model *model);
  *    "notes": [], "organs": [{"label": 1, "name": "liver", "voxels": n, "volume_ml": v,
  *    "mean": [m], "sd": [s], "box": [x0, y0, z0, x1, y1, z1], "centre": [x, y, z],
  *    "border": ["superior"], "components": n, "largest": 1}, ...]}
- * tiles ran (those on the border of two strips twice), tiles_skipped were left out; precision is fp32, bf16 or fp16; body is the fraction
+ * tiles ran (those on the border of two strips twice), tiles_skipped were left out; precision is fp32, bf16, fp16 or tf32; body is the fraction
  * of the image that fast mode took for the patient; notes say in words what mode, box,
  * region of interest and memory bound led to.
  * organs are the labels that were looked for, at full resolution: mean and sd (standard deviation)
@@ -467,7 +467,7 @@ typedef struct flare_trainer_options {
     const char *device;        /* as in flare_open_options; so are runtime and threads     */
     const char *runtime;
     const char *mode;          /* "exact" (default): fp32; "fast": bf16 where the processor
-                                * computes with it                                         */
+                                * computes with it, TF32 on an NVIDIA GPU                  */
     const char *optimizer;     /* "sgd" (default, with Nesterov's momentum), "adamw"       */
     int32_t     threads;
     int32_t     workers;       /* threads that prepare batches; 0: as many as threads      */

@@ -61,6 +61,31 @@ func TestFloat16IsCloseToExact(t *testing.T) {
 	}
 }
 
+// On a GPU exact mode gives a processor's labels, fast mode labels close to them.
+func TestGPU(t *testing.T) {
+	bundle := filepath.Join("..", "examples", "demo", "flare13_phantom.onnx")
+	exact, err := Open(t.Context(), bundle, OpenOptions{Device: "cuda", Runtime: testenv.Runtime(t)})
+	if fault.KindOf(err) == fault.Device {
+		t.Skipf("this test needs a GPU: %v", err)
+	}
+	require.NoError(t, err)
+	defer exact.Close()
+	image, reference, err := phantom.Generate(phantom.Sample(5, 0, phantom.Small))
+	require.NoError(t, err)
+	defer image.Free()
+	defer reference.Free()
+	want, got := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
+	stats, err := exact.Segment(t.Context(), image, got, Options{})
+	require.NoError(t, err)
+	assert.Equal(t, "cuda", stats.Device)
+	_, err = open(t, bundle, OpenOptions{Device: "ort"}).Segment(t.Context(), image, want, Options{})
+	require.NoError(t, err)
+	percent, foreground := agreement(t, want.Data, got.Data)
+	t.Logf("%.4f %% of %d voxels of foreground agree", percent, foreground)
+	assert.Greater(t, percent, 99.99)
+	assert.Equal(t, "fp16", isClose(t, exact, open(t, bundle, OpenOptions{Device: "cuda", Mode: "fast"}), image, Options{}).Precision)
+}
+
 // isClose compares a fast model's labels with an exact one's.
 func isClose(t *testing.T, exact, fast *Model, image *volume.Volume, o Options) Stats {
 	t.Helper()

@@ -98,7 +98,7 @@ type trainCommand struct {
 	Seed          uint64   `default:"0" placeholder:"S" help:"The same seed gives the same training; 0 by default."`
 	Noise         []string `placeholder:"LIST" help:"Noise of a student: strong (augmentation), nomirror, dropout=P, depth=P (stochastic depth; only for residual networks)."`
 	Device        string   `default:"auto" placeholder:"NAME" help:"As in flare devices; auto by default."`
-	Mode          string   `default:"exact" enum:"exact,fast" help:"exact (float32), or fast (bfloat16 where the processor computes with it)."`
+	Mode          string   `default:"exact" enum:"exact,fast" help:"exact (float32), or fast (bfloat16 where the processor computes with it, TF32 on an NVIDIA GPU)."`
 	Threads       int      `placeholder:"N" help:"Threads of the network; by default one for each core."`
 	Workers       int      `placeholder:"N" help:"Threads that prepare batches; by default as many."`
 	Dataset       string   `arg:"" help:"The dataset's folder (dataset.json, imagesTr, labelsTr), or a cache of flare preprocess."`

@@ -83,6 +83,7 @@ func TestCUDAOptions(t *testing.T) {
 	o = cudaOptions(Options{GPUMemory: 2 << 30, Fast: true})
 	assert.Equal(t, "2147483648", o["gpu_mem_limit"])
 	assert.Equal(t, "0", o["cudnn_conv_use_max_workspace"])
+	assert.Equal(t, "1", o["use_tf32"])
 
 	_, err := Load(testenv.Runtime(t))
 	require.NoError(t, err)
@@ -227,20 +228,25 @@ func TestGPU(t *testing.T) {
 			require.NoError(t, err)
 			dir := t.TempDir()
 			for _, c := range cases {
-				n := network(t, c)
-				assert.Zero(t, keepingHandlers(func() {
-					out, s := run(t, Options{Device: device}, c.Input.Data, n)
-					assert.Equal(t, fp32, s.Precision)
-					assert.Less(t, largestError(out, c.Output.Data), 1e-4, "%s: fp32 without TF32", c.Name)
-				}), "handlers changed")
-				out, s := run(t, Options{Device: device, Fast: true}, c.Input.Data, n)
-				assert.Equal(t, fp16, s.Precision)
-				assert.Less(t, largestError(out, c.Output.Data), 1e-2, c.Name)
-				for range 2 {
-					again, s := run(t, Options{Device: device, Fast: true, Cache: dir}, c.Input.Data, n)
-					assert.Empty(t, s.Notes)
-					assert.Less(t, largestError(again, out), 1e-3, "%s with a cache", c.Name)
+				if c.Name == "old_plans_folds" {
+					continue // CUDA has no Mean; the library takes folds apart and runs each
 				}
+				t.Run(c.Name, func(t *testing.T) {
+					n := network(t, c)
+					assert.Zero(t, keepingHandlers(func() {
+						out, s := run(t, Options{Device: device}, c.Input.Data, n)
+						assert.Equal(t, fp32, s.Precision)
+						assert.Less(t, largestError(out, c.Output.Data), 1e-4, "fp32 without TF32")
+					}), "handlers changed")
+					out, s := run(t, Options{Device: device, Fast: true}, c.Input.Data, n)
+					assert.Equal(t, fp16, s.Precision)
+					assert.Less(t, largestError(out, c.Output.Data), 1e-2)
+					for range 2 {
+						again, s := run(t, Options{Device: device, Fast: true, Cache: dir}, c.Input.Data, n)
+						assert.Empty(t, s.Notes)
+						assert.Less(t, largestError(again, out), 1e-3, "with a cache")
+					}
+				})
 			}
 			if device != CUDA {
 				return

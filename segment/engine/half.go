@@ -27,7 +27,7 @@ func (s *Session) halve(networks []Network) (halves []*onnx.Model, err error) {
 		}
 		half, notes, err := m.Half()
 		if fault.KindOf(err) == fault.Unsupported {
-			s.note("fast mode gains nothing from this network: %v", err)
+			s.note("fast mode cannot take fp16 for this network: %v", err)
 			return nil, nil
 		}
 		if err != nil {

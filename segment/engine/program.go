@@ -21,7 +21,7 @@ type Port struct {
 // training step, say. What inference needs is in Session. One Run is in progress at a time.
 type Program struct {
 	Device    string   // as of a Session
-	Precision string   // of the device's arithmetic: fp32 or bf16
+	Precision string   // of the device's arithmetic: fp32, bf16 or tf32
 	Threads   int      // of a run
 	Notes     []string // as of a Session
 
@@ -31,8 +31,8 @@ type Program struct {
 
 // OpenProgram loads the runtime and prepares the graph, encoded, on the first device
 // that runs it; graph is not used afterwards. Of o, Cache, GPUMemory and Slots have no
-// meaning, and Fast does nothing on CUDA. Errors: as of Open, and Argument (a port whose
-// memory is not of its shape).
+// meaning; Fast is bf16 on processors that compute with it, TF32 on CUDA. Errors: as of
+// Open, and Argument (a port whose memory is not of its shape).
 func OpenProgram(graph []byte, inputs, outputs []Port, o Options) (*Program, error) {
 	var p *Program
 	notes, err := onFirstDevice(o, func(device string, o Options) (err error) {

@@ -15,6 +15,7 @@ const (
 	fp32 = "fp32"
 	bf16 = "bf16"
 	fp16 = "fp16"
+	tf32 = "tf32" // products of 10 bits of mantissa, sums and range of fp32: NVIDIA's tensor cores
 )
 
 // provider is the runtime's options for one device.
@@ -48,6 +49,9 @@ func newProvider(device string, o Options) (p *provider, err error) {
 	}
 	switch {
 	case device == CUDA:
+		if o.Fast {
+			p.precision = tf32
+		}
 		set(appendCUDA(p.options, cudaOptions(o)))
 	case device == ORT:
 		if o.Fast {
@@ -104,7 +108,10 @@ func cudaOptions(o Options) map[string]string {
 		"do_copy_in_default_stream": "1",
 		// The next power of two would double what volumes take.
 		"arena_extend_strategy": "kSameAsRequested",
-		"use_tf32":              "0", // exact mode is fp32, not 10 bits of mantissa
+		"use_tf32":              "0",
+	}
+	if o.Fast {
+		options["use_tf32"] = "1"
 	}
 	if o.GPUMemory > 0 {
 		options["gpu_mem_limit"] = strconv.FormatInt(o.GPUMemory, 10)

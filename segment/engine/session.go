@@ -27,7 +27,7 @@ type Options struct {
 	Device  string // a name as in Auto
 	Threads int    // bound on the threads of a run; 0, or more than there are: one per core
 	Runtime string // as for Find
-	Fast    bool   // bf16 on processors that compute with it, fp16 on GPUs
+	Fast    bool   // bf16 on processors that compute with it, fp16 on GPUs (TF32 on NVIDIA's where a network cannot be fp16)
 
 	// Cache is "" or a folder that the session may keep prepared networks in, made
 	// where it does not exist; any number of processes may share one. It is an aid:
@@ -45,7 +45,7 @@ type Options struct {
 // time; meanwhile other slots may be filled and read by other goroutines.
 type Session struct {
 	Device    string // the device that runs: openvino, openvino:GPU, ort, cuda
-	Precision string // of the device's arithmetic: fp32, bf16 or fp16
+	Precision string // of the device's arithmetic: fp32, bf16, fp16 or tf32
 	Threads   int
 	Notes     []string // devices tried before and why they do not run it, and wishes not granted
 

@@ -242,7 +242,7 @@ func TestHalfOfSome(t *testing.T) {
 	defer s.Close()
 	assert.Equal(t, fp32, s.Precision)
 	assert.Nil(t, s.HalfOutputs)
-	assert.Contains(t, s.Notes[0], "fast mode gains nothing from this network")
+	assert.Contains(t, s.Notes[0], "fast mode cannot take fp16 for this network")
 	for fold := range 2 {
 		copy(s.Inputs[0], c.Input.Data)
 		require.NoError(t, s.Run(context.Background(), fold, 0))

@@ -12,39 +12,52 @@ import (
 	"github.com/libflare/libflare/segment/internal/npy"
 )
 
-// Fast steps, in bfloat16, have gradients about as far from those of PyTorch's float64 as
-// PyTorch's own in bfloat16, and their losses go down as those of PyTorch's float32.
+// Fast steps, in bfloat16 or on a GPU in TF32, have gradients about as far from those of
+// PyTorch's float64 as PyTorch's own in bfloat16, and their losses go down as those of
+// PyTorch's float32.
 func TestFast(t *testing.T) {
 	cases := goldens(t)
-	for _, name := range names(cases) {
-		g := cases[name]
-		t.Run(name, func(t *testing.T) {
-			s := g.step(t, g.fast(t))
-			needBF16(t, s)
-			r, err := s.Backward(context.Background(), false)
+	for _, d := range []struct {
+		device, precision string
+		least             float64 // distance of the gradients, else it was not fast
+	}{{engine.OpenVINO, "bf16", 1e-3}, {engine.CUDA, "tf32", 1e-5}} {
+		step := func(t *testing.T, g *golden) *Step {
+			c := g.config(t, d.device)
+			c.Fast = true
+			s := g.step(t, c)
+			if d.device == engine.OpenVINO && s.Precision == "fp32" {
+				t.Skipf("device %s computes in %s: %v", s.Device, s.Precision, s.Notes)
+			}
+			require.Equal(t, d.precision, s.Precision)
+			return s
+		}
+		for _, name := range names(cases) {
+			g := cases[name]
+			t.Run(d.device+"/"+name, func(t *testing.T) {
+				s := step(t, g)
+				r, err := s.Backward(context.Background(), false)
+				require.NoError(t, err)
+				assert.InDelta(t, g.CE, r.CE, 0.02*math.Abs(g.CE))
+				assert.InDelta(t, g.Dice, r.Dice, 0.02)
+				off := g.gradientDistance(t, s, name)
+				t.Logf("relative distance of the gradients %.1e, of PyTorch's in bfloat16 %.1e", off, g.BF16)
+				assert.Less(t, off, 2*g.BF16+0.04)
+				assert.Greater(t, off, d.least, "was it computed in %s?", d.precision)
+			})
+		}
+		t.Run(d.device+"/curve", func(t *testing.T) {
+			g := cases["curve"]
+			want, _, err := npy.Read("testdata/curve.npy")
 			require.NoError(t, err)
-			assert.InDelta(t, g.CE, r.CE, 0.02*math.Abs(g.CE))
-			assert.InDelta(t, g.Dice, r.Dice, 0.02)
-			off := g.gradientDistance(t, s, name)
-			t.Logf("relative distance of the gradients %.3f, of PyTorch's %.3f", off, g.BF16)
-			assert.Less(t, off, 2*g.BF16+0.04)
-			assert.Greater(t, off, 1e-3, "was it computed in bfloat16?")
+			got := g.curve(t, step(t, g), len(want))
+			worst := 0.0
+			for i, w := range want {
+				worst = max(worst, math.Abs(got[i]-float64(w)))
+			}
+			t.Logf("worst difference %.1e", worst)
+			assert.Less(t, worst, 0.02)
 		})
 	}
-	t.Run("curve", func(t *testing.T) {
-		g := cases["curve"]
-		want, _, err := npy.Read("testdata/curve.npy")
-		require.NoError(t, err)
-		s := g.step(t, g.fast(t))
-		needBF16(t, s)
-		got := g.curve(t, s, len(want))
-		worst := 0.0
-		for i, w := range want {
-			worst = max(worst, math.Abs(got[i]-float64(w)))
-		}
-		t.Logf("worst difference %.1e", worst)
-		assert.Less(t, worst, 0.02)
-	})
 }
 
 // A whole fast run learns as an exact one.
@@ -66,18 +79,6 @@ func TestFastRun(t *testing.T) {
 	t.Log(exact, fast)
 	assert.InDeltaSlice(t, exact, fast, 0.02)
 	assert.Less(t, fast[len(fast)-2], fast[0]-0.05)
-}
-
-func (g *golden) fast(t *testing.T) Config {
-	c := g.config(t, engine.OpenVINO)
-	c.Fast = true
-	return c
-}
-
-func needBF16(t *testing.T, s *Step) {
-	if s.Precision != "bf16" {
-		t.Skipf("device %s computes in %s: %v", s.Device, s.Precision, s.Notes)
-	}
 }
 
 // gradientDistance is the norm of the difference between all gradients and the golden

@@ -38,7 +38,7 @@ type Config struct {
 type Step struct {
 	Config
 	Device    string // that runs
-	Precision string // of its arithmetic: fp32 or bf16
+	Precision string // of its arithmetic: fp32, bf16 or tf32
 	Notes     []string
 
 	Images  []float32 // batch x channels x patch

@@ -29,7 +29,7 @@ type Options struct {
 	Threads int    // bound on the threads of the network; 0: one per core
 	Workers int    // threads that prepare batches; 0: as many as Threads
 	Runtime string // ONNX Runtime library or its folder; "": search
-	Fast    bool   // bfloat16 where the processor computes with it
+	Fast    bool   // bfloat16 where the processor computes with it, TF32 on an NVIDIA GPU
 }
 
 // Trainer is a network in training: its parameters, the optimizer and the graph of a

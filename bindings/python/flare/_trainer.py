@@ -36,7 +36,8 @@ class Trainer(Handle):
                    batches from; add_case adds others. None: no such
     fold           of nnU-Net's splits of the cache: "0" to "4", "all"
     device, runtime, threads   as for flare.Model
-    mode           "exact": fp32; "fast": bf16 where the processor computes with it
+    mode           "exact": fp32; "fast": bf16 where the processor computes with it, TF32 on an
+                   NVIDIA GPU
     optimizer      "sgd" (with Nesterov's momentum) or "adamw"
     workers        threads that prepare batches; 0: as many as threads
     batch          samples of a batch; 0: the plans'

@@ -16,6 +16,7 @@ import (
 	"github.com/libflare/libflare/segment/internal/cmem"
 	"github.com/libflare/libflare/segment/internal/npy"
 	"github.com/libflare/libflare/segment/internal/testenv"
+	"github.com/libflare/libflare/segment/phantom"
 	"github.com/libflare/libflare/segment/preprocess"
 	"github.com/libflare/libflare/segment/volume"
 )
@@ -54,6 +55,16 @@ func open(t testing.TB, path string, o OpenOptions) *Model {
 	require.NoError(t, err)
 	t.Cleanup(m.Close)
 	return m
+}
+
+// patient returns the CT of a synthetic patient, of phantom.Small or Clinical size.
+func patient(t testing.TB, size phantom.Size) *volume.Volume {
+	t.Helper()
+	image, labels, err := phantom.Generate(phantom.Sample(5, 0, size))
+	require.NoError(t, err)
+	labels.Free()
+	t.Cleanup(image.Free)
+	return image
 }
 
 // openSlots opens a model of one network with so many slots, whatever there would be for

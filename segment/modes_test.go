@@ -43,10 +43,7 @@ func TestFastIsCloseToExact(t *testing.T) {
 // come in float16, here into one and into two slots.
 func TestFloat16IsCloseToExact(t *testing.T) {
 	defer engine.HalfOn(engine.ORT)()
-	image, reference, err := phantom.Generate(phantom.Sample(5, 0, phantom.Small))
-	require.NoError(t, err)
-	defer image.Free()
-	defer reference.Free()
+	image := patient(t, phantom.Small)
 	bundle := filepath.Join("..", "examples", "demo", "flare13_phantom.onnx")
 	exact := open(t, bundle, OpenOptions{Threads: 2})
 	part := Options{Box: Box{Lo: [3]int{0, 0, image.Size[2] - 22}, Hi: image.Size}} // two tiles of six, which take a second each
@@ -70,10 +67,7 @@ func TestGPU(t *testing.T) {
 	}
 	require.NoError(t, err)
 	defer exact.Close()
-	image, reference, err := phantom.Generate(phantom.Sample(5, 0, phantom.Small))
-	require.NoError(t, err)
-	defer image.Free()
-	defer reference.Free()
+	image := patient(t, phantom.Small)
 	want, got := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
 	stats, err := exact.Segment(t.Context(), image, got, Options{})
 	require.NoError(t, err)
@@ -193,10 +187,7 @@ func TestBoxInAView(t *testing.T) {
 // the organs, with fewer tiles where they are small.
 func TestRegionOfInterest(t *testing.T) {
 	m := open(t, filepath.Join("..", "examples", "demo", "flare13_phantom.onnx"), OpenOptions{Threads: 2})
-	image, reference, err := phantom.Generate(phantom.Sample(5, 0, phantom.Clinical))
-	require.NoError(t, err)
-	defer image.Free()
-	defer reference.Free()
+	image := patient(t, phantom.Clinical)
 	whole, part := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
 	all, err := m.Segment(t.Context(), image, whole, Options{})
 	require.NoError(t, err)
@@ -232,10 +223,7 @@ func TestRegionOfInterest(t *testing.T) {
 // of the whole image.
 func TestRegionOfInterestInOneTile(t *testing.T) {
 	m := open(t, filepath.Join("..", "examples", "demo", "flare13_phantom.onnx"), OpenOptions{Threads: 2})
-	all, reference, err := phantom.Generate(phantom.Sample(5, 0, phantom.Small))
-	require.NoError(t, err)
-	defer all.Free()
-	defer reference.Free()
+	all := patient(t, phantom.Small)
 	some := all.Geometry
 	some.Size[2] = 20
 	plane := some.Size[0] * some.Size[1]

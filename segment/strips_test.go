@@ -111,10 +111,7 @@ func TestStripsOfAPart(t *testing.T) {
 		}
 	}
 	m := open(t, phantomModel, OpenOptions{Mode: "fast", Threads: 2})
-	ct, labels, err := phantom.Generate(phantom.Sample(5, 0, phantom.Clinical))
-	require.NoError(t, err)
-	defer ct.Free()
-	defer labels.Free()
+	ct := patient(t, phantom.Clinical)
 	want := bytes.Clone(labelsOf(t, m, ct, Options{}))
 	assert.Equal(t, want, labelsOf(t, m, ct, Options{strips: 3}))
 }

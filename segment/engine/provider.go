@@ -108,7 +108,7 @@ func cudaOptions(o Options) map[string]string {
 		"do_copy_in_default_stream": "1",
 		// The next power of two would double what volumes take.
 		"arena_extend_strategy": "kSameAsRequested",
-		"use_tf32":              "0",
+		"use_tf32":              "0", // exact mode is fp32, not 10 bits of mantissa
 	}
 	if o.Fast {
 		options["use_tf32"] = "1"

@@ -1,5 +1,5 @@
 """Runs finetune.py on a synthetic patient with a fatty liver, which the demonstration network has
-never seen, and checks that 50 steps make it find that liver, here and in a second patient.
+never seen, and checks that 50 steps make it find more of that liver, here and in a second patient.
 
 usage: test.py MODEL.onnx   from the repository's root, after ./build.sh
 """
@@ -42,8 +42,8 @@ done = subprocess.run(
 print(done.stdout, end="")
 rows = {name.strip(): (float(old), float(new)) for name, old, new in re.findall(r"^(.{24})  +([\d.]+)  +([\d.]+)$", done.stdout, re.M)}
 old, new = rows.pop("liver")
-if not (old < 0.4 and new > 0.8):
-    sys.exit(f"the liver's Dice was {old} and is {new}, expected less than 0.4 and more than 0.8")
+if not (old < 0.7 and new > 0.8):
+    sys.exit(f"the liver's Dice was {old} and is {new}, expected less than 0.7 and more than 0.8")
 if not sum(new for _, new in rows.values()) > 0.9 * sum(old for old, _ in rows.values()):
     sys.exit("the other organs were forgotten")
 with flare.Model(sys.argv[1]) as before, flare.Model(better) as after:

@@ -1,12 +1,12 @@
-"""Takes a student of run.py into the repository, with its test cases' scores in exact mode. Plain Python.
+"""Takes a student into the repository, with its test cases' scores in exact mode. Plain Python.
 
     python examples/noisy_student/ship.py hippocampus [SEED] [LABELLED]
-    python examples/noisy_student/ship.py phantoms [SEED] [LABELLED]
+    python examples/noisy_student/ship.py demo
 
-of build/noisy_student/NAME. The one of hippocampus becomes hippocampus.onnx and .json, of which
-MODEL_CARD.md tells; a test of segment/student makes the scores again. That of phantoms is for the
-demo, in place of examples/demo/flare13_phantom.onnx, with a .json beside it; the phantoms that score
-it are of clinical size, and other patients than run.py's."""
+The first is one of run.py, of build/noisy_student/hippocampus, and becomes hippocampus.onnx; MODEL_CARD.md
+tells of it. The second is that of examples/demo/train/train.py and becomes examples/demo/flare13_phantom.onnx;
+phantoms of clinical size that it has not seen score it. The scores go into a .json beside it, and a test of
+segment/student makes them again."""
 import argparse
 import json
 import shutil
@@ -15,28 +15,36 @@ from statistics import mean
 import run
 from datasets import DATASETS
 
-CLINICAL = ["--size", "clinical", "--seed", "2"]  # patients 0 to 7
+CLINICAL = ["--size", "clinical", "--seed", "2", "-n", "32"]
+
+
+def hippocampus(seed, labelled):
+    """The model, folders of test images and labels, a dataset.json's folder, one for scores, and where it goes."""
+    folder = run.ROOT / f"build/noisy_student/hippocampus/seed_{seed}"
+    here, test = folder / f"labelled_{labelled}", folder / "test"
+    return (here / "run/round_1/student/model.onnx", test / "images", test / "labels", here / "Dataset001_Hippocampus", here / "scores/shipped",
+            run.HERE / "hippocampus.onnx")
+
+
+def demo():
+    """As hippocampus."""
+    work = run.ROOT / "build/demo_network"
+    clinical = work / "clinical"
+    if not (clinical / "dataset.json").exists():  # written last
+        run.flare("phantom", clinical, *CLINICAL)
+    return work / "run/student.onnx", clinical / "imagesTr", clinical / "labelsTr", clinical, work / "scores", run.ROOT / "examples/demo/flare13_phantom.onnx"
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("name", choices=DATASETS)
+    p.add_argument("name", choices=["hippocampus", "demo"])
     p.add_argument("seed", nargs="?", default="0")
     p.add_argument("labelled", nargs="?", default="10")
     a = p.parse_args()
-    data, folder = DATASETS[a.name], run.ROOT / f"build/noisy_student/{a.name}/seed_{a.seed}"
-    here, test = folder / f"labelled_{a.labelled}", folder / "test"
-    target = {"hippocampus": run.HERE / "hippocampus.onnx", "phantoms": run.ROOT / "examples/demo/flare13_phantom.onnx"}[a.name]
-    images, labels = test / "images", test / "labels"
-    if a.name == "phantoms":
-        clinical = folder / "clinical"
-        if not (clinical / "dataset.json").exists():
-            run.flare("phantom", clinical, "-n", "8", *CLINICAL)
-        images, labels = clinical / "imagesTr", clinical / "labelsTr"
-    out = here / "scores/shipped"
+    data = DATASETS["hippocampus" if a.name == "hippocampus" else "phantoms"]
+    model, images, labels, dataset, out, target = hippocampus(a.seed, a.labelled) if a.name == "hippocampus" else demo()
     shutil.rmtree(out, ignore_errors=True)
-    model = here / "run/round_1/student/model.onnx"
-    r = run.score(model, False, images, labels, here / f"Dataset001_{data.name}", data.tolerance, out, "exact")
+    r = run.score(model, False, images, labels, dataset, data.tolerance, out, "exact")
     cases = {name: {"dsc": [round(label[0], 4) for label in scores], "nsd": [round(label[1], 4) for label in scores]} for name, scores in sorted(r["cases"].items())}
     lines = ",\n".join(f'  "{name}": {json.dumps(c)}' for name, c in cases.items())
     shutil.copyfile(model, target)

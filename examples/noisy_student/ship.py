@@ -41,8 +41,10 @@ def main():
     p.add_argument("seed", nargs="?", default="0")
     p.add_argument("labelled", nargs="?", default="10")
     a = p.parse_args()
-    data = DATASETS["hippocampus" if a.name == "hippocampus" else "phantoms"]
-    model, images, labels, dataset, out, target = hippocampus(a.seed, a.labelled) if a.name == "hippocampus" else demo()
+    if a.name == "hippocampus":
+        data, (model, images, labels, dataset, out, target) = DATASETS["hippocampus"], hippocampus(a.seed, a.labelled)
+    else:
+        data, (model, images, labels, dataset, out, target) = DATASETS["phantoms"], demo()
     shutil.rmtree(out, ignore_errors=True)
     r = run.score(model, False, images, labels, dataset, data.tolerance, out, "exact")
     cases = {name: {"dsc": [round(label[0], 4) for label in scores], "nsd": [round(label[1], 4) for label in scores]} for name, scores in sorted(r["cases"].items())}

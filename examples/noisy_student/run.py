@@ -2,7 +2,7 @@
 
     python examples/noisy_student/run.py [--data hippocampus|phantoms] [--seeds 0,1,2] [--labelled 10,20]
         [--name NAME] [--epochs N] [--student-epochs N] [--iterations N] [--optimizer adamw]
-        [--rate 0.001] [--features 16,32,64] [--mode fast] [--no-mirroring]
+        [--rate 0.001] [--features 16,32,64] [--mode fast] [--no-mirroring] [--rounds 1]
         [--student JSON] [--selection JSON] [--more JSON] [--write]
 
 needs ./build.sh before and, for hippocampus, the data in $FLARE_DATA or ../shared/data. datasets.py
@@ -16,6 +16,7 @@ compared, all of one architecture:
     teacher         5 folds on the labelled cases, 8 flips: 40 passes
     plain student   on labelled and pseudo-labelled cases, trained as the teacher: no noise
     noisy student   strong augmentation, dropout, stochastic depth, no mirroring; one pass
+                    (fine-tuned: then on the labelled cases alone, where --more has "fine_tuning")
     second round    a noisy student that a noisy student taught
     all labels      one network on pool and unlabelled cases with their manual labels: the upper bound
 
@@ -157,7 +158,7 @@ def experiment(a, seed, count):
     settings = {"epochs": a.epochs, "iterations": a.iterations, "validation_iterations": 2, "seed": 1000 * seed,
                 "optimizer": a.optimizer, "learning_rate": a.rate}
     noisy = settings | {"epochs": a.student_epochs, "strong": True, "no_mirroring": True, "dropout": 0.1, "stochastic_depth": 0.1}
-    config = {"labelled": str(raw), "unlabelled": str(folder / "unlabelled"), "run": str(here / "run"), "mode": a.mode, "rounds": 2,
+    config = {"labelled": str(raw), "unlabelled": str(folder / "unlabelled"), "run": str(here / "run"), "mode": a.mode, "rounds": a.rounds,
               "teacher": {"plans": str(plan), "training": settings},
               "selection": json.loads(a.selection), "student": {"training": noisy | json.loads(a.student)},
               "supervised": settings | {"epochs": a.student_epochs}}
@@ -183,7 +184,8 @@ def experiment(a, seed, count):
                    ("supervised without mirroring", train(raw, plan, here / "unmirrored", as_teacher, labelled, labelled, a.mode, mirroring=False), False)]
     models += [(f"teacher, 5 folds{' x 8 flips' if a.mirroring else ''}", run / "teacher/teacher.onnx", a.mirroring), ("plain student", plain, False)]
     models += [(name, run / f"round_1/{part}/model.onnx", False) for name, part in students]
-    models += [(f"second round{name.removeprefix('noisy student')}", run / f"round_2/{part}/model.onnx", False) for name, part in students]
+    if a.rounds > 1:
+        models += [(f"second round{name.removeprefix('noisy student')}", run / f"round_2/{part}/model.onnx", False) for name, part in students]
     models += [("all labels", upper, False)] + ([("all labels, 8 flips", upper, True)] if a.mirroring else [])
     results = {}
     for name, model, mirror in models:
@@ -210,6 +212,7 @@ def main():
     p.add_argument("--features", type=numbers)
     p.add_argument("--mode", default="fast", choices=["exact", "fast"])
     p.add_argument("--no-mirroring", action="store_true", help="of any network")
+    p.add_argument("--rounds", type=int, choices=[1, 2], default=2)
     p.add_argument("--student", default="{}")
     p.add_argument("--selection", default="{}")
     p.add_argument("--more", default="{}")

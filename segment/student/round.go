@@ -261,7 +261,7 @@ func (r *runner) cache(name, folder string, p *plan, data string, d *nnunet.RawD
 		if err != nil {
 			return false
 		}
-		if cache = c; c.Sourced() {
+		if cache = c; c.Sourced(c.Cases) == nil {
 			return true
 		}
 		cache.Close()

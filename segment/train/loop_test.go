@@ -273,6 +273,25 @@ func TestLock(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// TestImageGone: where a validation case's image is not there any more, no step is made.
+func TestImageGone(t *testing.T) {
+	o := smallRun(t, smallCache(t, 2))
+	k, err := o.Cache.Case("b")
+	require.NoError(t, err)
+	image := k.Sources[0].Path
+	require.NoError(t, os.Rename(image, image+".moved"))
+	steps := 0
+	o.Progress = func(Progress) { steps++ }
+	_, err = Run(t.Context(), o)
+	assert.Equal(t, fault.NotFound, fault.KindOf(err))
+	assert.ErrorContains(t, err, image+": no such file")
+	assert.Zero(t, steps)
+	require.NoError(t, os.Rename(image+".moved", image))
+	_, err = Run(t.Context(), o)
+	require.NoError(t, err)
+	assert.Positive(t, steps)
+}
+
 // TestDivergence: a loss that is not finite ends the training with step and cases; the
 // checkpoint before it stays, its parameters finite.
 func TestDivergence(t *testing.T) {

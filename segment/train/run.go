@@ -59,6 +59,9 @@ func Run(ctx context.Context, o RunOptions) (*Summary, error) {
 	if there && !o.Resume {
 		return nil, fault.New(fault.Argument, "%s: there is a training already: resume it, or choose another folder", o.Folder)
 	}
+	if err := o.Cache.Sourced(split.Val); err != nil { // found out now, not after days of training
+		return nil, fault.New(fault.KindOf(err), "validation: %w", err)
+	}
 	task := Task{Plans: o.Cache.Plans, Dataset: o.Cache.Dataset, Fingerprint: o.Cache.Fingerprint, Configuration: o.Cache.Configuration.Name, Fold: o.Fold}
 	t, err := New(task, o.Settings, o.Options)
 	if err != nil {

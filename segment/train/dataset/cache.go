@@ -171,21 +171,22 @@ func (c *Cache) Reference(name string) string {
 	return ""
 }
 
-// Sourced says whether the files that the cases were made of, and the labels they are compared
-// with, are where they were.
-func (c *Cache) Sourced() bool {
-	for _, name := range c.Cases {
+// Sourced returns nil where the files that these cases were made of, and the labels they are
+// compared with, are where they were. Errors: NotFound of the first that is not, and as of Case.
+func (c *Cache) Sourced(cases []string) error {
+	for _, name := range cases {
 		k, err := c.Case(name)
 		if err != nil {
-			return false
+			return err
 		}
 		for _, s := range k.Sources {
 			if _, err := os.Stat(s.Path); err != nil {
-				return false
+				err = fault.File(s.Path, err)
+				return fault.New(fault.KindOf(err), "case %s of %s was made of %w", name, c.Path, err)
 			}
 		}
 	}
-	return true
+	return nil
 }
 
 // Close unmaps all cases.

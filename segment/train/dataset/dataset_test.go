@@ -160,14 +160,16 @@ func TestResume(t *testing.T) {
 	require.NoError(t, os.Rename(source, moved))
 	gone, err := Open(folder)
 	require.NoError(t, err)
-	assert.False(t, gone.Sourced())
+	err = gone.Sourced(gone.Cases)
+	assert.Equal(t, fault.NotFound, fault.KindOf(err))
+	assert.ErrorContains(t, err, "no such file")
 	gone.Close()
 	image, label = filepath.Join(moved, "i.nii.gz"), filepath.Join(moved, "l.nii.gz")
 	o.Cases[1].Images, o.Cases[1].Label = []string{image}, label
 	run(true, true)
 	there, err := Open(folder)
 	require.NoError(t, err)
-	assert.True(t, there.Sourced())
+	assert.NoError(t, there.Sourced(there.Cases))
 	assert.Equal(t, label, there.Reference("second"))
 	there.Close()
 

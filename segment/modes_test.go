@@ -191,7 +191,7 @@ func TestRegionOfInterest(t *testing.T) {
 	whole, part := newLabels(t, image.Geometry), newLabels(t, image.Geometry)
 	all, err := m.Segment(t.Context(), image, whole, Options{})
 	require.NoError(t, err)
-	roi := []int{2} // right kidney
+	roi := []int{13} // left kidney
 	stats, err := m.Segment(t.Context(), image, part, Options{ROI: roi})
 	require.NoError(t, err)
 	t.Logf("%+v", stats)

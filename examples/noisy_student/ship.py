@@ -32,7 +32,7 @@ def demo():
     clinical = work / "clinical"
     if not (clinical / "dataset.json").exists():  # written last
         run.flare("phantom", clinical, *CLINICAL)
-    return work / "run/student.onnx", clinical / "imagesTr", clinical / "labelsTr", clinical, work / "scores", run.ROOT / "examples/demo/flare13_phantom.onnx"
+    return work / "final/model.onnx", clinical / "imagesTr", clinical / "labelsTr", clinical, work / "scores", run.ROOT / "examples/demo/flare13_phantom.onnx"
 
 
 def main():

@@ -12,7 +12,8 @@ Test cases are looked at in the end alone: neither training nor selection sees t
 compared, all of one architecture:
 
     supervised      one network on the labelled cases, with one pass and with 8 mirror flips; and one
-                    that was trained without mirroring, as the noisy student is
+                    that was trained without mirroring, as the noisy student is (longer: then with the
+                    steps and the learning rate of the student's fine-tuning, where there is one)
     teacher         5 folds on the labelled cases, 8 flips: 40 passes
     plain student   on labelled and pseudo-labelled cases, trained as the teacher: no noise
     noisy student   strong augmentation, dropout, stochastic depth, no mirroring; one pass
@@ -97,9 +98,10 @@ class Split:
         return folder
 
 
-def train(data, plan, run, settings, train_on, validate_on, mode, mirroring=True, labels=""):
-    """flare train, unless that was done with all of this and these labels (a digest)."""
+def train(data, plan, run, settings, train_on, validate_on, mode, mirroring=True, labels="", begin=None):
+    """flare train, unless that was done with all of this and these labels (a digest); begin: with this model's weights."""
     asked = {"plan": digest(plan), "settings": settings, "train": sorted(train_on), "mode": mode, "mirroring": mirroring, "labels": labels}
+    asked |= {"begin": digest(begin)} if begin else {}
     state, model = run.parent / f"{run.name}_asked.json", run / "model.onnx"
     if not state.exists() or json.loads(state.read_text()) != asked:
         shutil.rmtree(run, ignore_errors=True)
@@ -109,7 +111,7 @@ def train(data, plan, run, settings, train_on, validate_on, mode, mirroring=True
         flare("train", data, "-o", run, "--resume", "--plans", plan, "--cache", f"{data}_cache", "--splits", splits, "--fold", "0", "--mode", mode,
               "--epochs", settings["epochs"], "--iterations", settings["iterations"], "--validation", settings["validation_iterations"],
               "--seed", settings["seed"], "--optimizer", settings["optimizer"], "--rate", settings["learning_rate"],
-              *([] if mirroring else ["--noise", "nomirror"]))
+              *([] if mirroring else ["--noise", "nomirror"]), *(["--init", begin] if begin else []))
     return model
 
 
@@ -182,6 +184,9 @@ def experiment(a, seed, count):
     if a.mirroring:
         models += [("supervised, 8 flips", models[0][1], True),
                    ("supervised without mirroring", train(raw, plan, here / "unmirrored", as_teacher, labelled, labelled, a.mode, mirroring=False), False)]
+    if tuning := config.get("fine_tuning"):
+        name, before, _ = models[-1]
+        models.append((f"{name}, longer", train(raw, plan, here / "longer", as_teacher | tuning, labelled, labelled, a.mode, mirroring=False, begin=before), False))
     models += [(f"teacher, 5 folds{' x 8 flips' if a.mirroring else ''}", run / "teacher/teacher.onnx", a.mirroring), ("plain student", plain, False)]
     models += [(name, run / f"round_1/{part}/model.onnx", False) for name, part in students]
     if a.rounds > 1:

@@ -9,7 +9,8 @@ from statistics import mean, median
 
 DRAWS = 10000
 # The models that others are compared with.
-BASELINES = {"supervised": "against supervised", "supervised without mirroring": "without mirroring", "teacher, 5 folds": "against the teacher"}
+BASELINES = {"supervised": "against supervised", "supervised without mirroring": "without mirroring",
+             "supervised without mirroring, longer": "that, longer", "supervised, longer": "supervised, longer", "teacher, 5 folds": "against the teacher"}
 
 HEAD = """# The noisy student in small
 

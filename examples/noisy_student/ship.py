@@ -3,7 +3,7 @@
     python examples/noisy_student/ship.py hippocampus [SEED] [LABELLED]
     python examples/noisy_student/ship.py demo
 
-The first is one of run.py, of build/noisy_student/hippocampus, and becomes hippocampus.onnx; MODEL_CARD.md
+The first is one of run.py, of build/noisy_student/hippocampus, fine-tuned, and becomes hippocampus.onnx; MODEL_CARD.md
 tells of it. The second is that of examples/demo/train/train.py and becomes examples/demo/flare13_phantom.onnx;
 phantoms of clinical size that it has not seen score it. The scores go into a .json beside it, and a test of
 segment/student makes them again."""
@@ -22,7 +22,7 @@ def hippocampus(seed, labelled):
     """The model, folders of test images and labels, a dataset.json's folder, one for scores, and where it goes."""
     folder = run.ROOT / f"build/noisy_student/hippocampus/seed_{seed}"
     here, test = folder / f"labelled_{labelled}", folder / "test"
-    return (here / "run/round_1/student/model.onnx", test / "images", test / "labels", here / "Dataset001_Hippocampus", here / "scores/shipped",
+    return (here / "run/round_1/fine_tuned/model.onnx", test / "images", test / "labels", here / "Dataset001_Hippocampus", here / "scores/shipped",
             run.HERE / "hippocampus.onnx")
 
 

@@ -119,7 +119,7 @@ def write(text, everything, data, name, folder):
 
 def plot(everything, data):
     """Mean DSC of every model with its interval, for each number of labelled cases, as SVG."""
-    left, width, row = 220, 620, 22
+    left, width, row = 260, 620, 22
     found = {count: {name: interval([percent(s["models"][name]) for s in seeds.values()])
                      for name in next(iter(seeds.values()))["models"]} for count, seeds in everything.items()}
     low = min(v[1] for models in found.values() for v in models.values())

@@ -37,7 +37,8 @@ type RunOptions struct {
 // checkpoint_best.flare, progress.csv, progress.png and TensorBoard events, in the end
 // model.onnx (a bundle) and validation/ with the validation cases' labels and
 // summary.json. Cancelling ctx saves a checkpoint and returns an error of kind Cancelled.
-// Errors besides: IO (another process has the folder; a full disk), Model (a loss or
+// Errors besides: NotFound (a validation case's image or labels are gone: before the first
+// step), IO (another process has the folder; a full disk), Model (a loss or
 // gradients that are not finite, with step and cases: the last checkpoint stays; an
 // interrupted training of other settings).
 func Run(ctx context.Context, o RunOptions) (*Summary, error) {
